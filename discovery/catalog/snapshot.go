@@ -1,0 +1,67 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+)
+
+// Source answers who offers a service. Its snapshots are whole sets.
+//
+// Latest waits for the first answer about the service, or until ctx ends;
+// after that it returns at once and does no I/O. Many goroutines may call it.
+type Source interface {
+	Latest(ctx context.Context, service string) (*Snapshot, error)
+}
+
+var (
+	// ErrNoInstance is the error, wrapped, of whoever needs an instance of a
+	// service that nobody offers. A registry can't tell a service that is
+	// unknown from one that has no instance.
+	ErrNoInstance = errors.New("no instance")
+	// ErrTooManyServices is the error, wrapped, of a source that follows as
+	// many services as it may and is asked for one more.
+	ErrTooManyServices = errors.New("too many services are followed")
+	// ErrClosed is the error, wrapped, of a source that was closed.
+	ErrClosed = errors.New("closed")
+)
+
+// Snapshot is the set of instances of one service at one time. It never
+// changes, except that it learns when it was last proven true.
+type Snapshot struct {
+	service    string
+	instances  []Instance
+	at         time.Time
+	superseded chan struct{}
+	feed       *Feed
+}
+
+// Service returns the name of the service.
+func (s *Snapshot) Service() string { return s.service }
+
+// Len returns the number of instances, whatever their state.
+func (s *Snapshot) Len() int { return len(s.instances) }
+
+// All ranges over the instances, whatever their state, in the order of their
+// IDs.
+func (s *Snapshot) All() iter.Seq[Instance] {
+	return func(yield func(Instance) bool) {
+		for _, i := range s.instances {
+			if !yield(i) {
+				return
+			}
+		}
+	}
+}
+
+// At returns the time at which the set came to be what it is.
+func (s *Snapshot) At() time.Time { return s.at }
+
+// Superseded is closed when a newer snapshot of the service can be had, or
+// when the source has stopped following the service.
+func (s *Snapshot) Superseded() <-chan struct{} { return s.superseded }
+
+// Freshness returns the time of the last answer that proves the set, and the
+// trouble that the source has had with the registry since then: nil if none.
+func (s *Snapshot) Freshness() (time.Time, error) { return s.feed.freshness() }
