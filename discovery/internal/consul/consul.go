@@ -1,0 +1,163 @@
+// Package consul is the one place that builds Consul clients: address, TLS,
+// token, time limits and the number of connections. It also knows what an
+// error of Consul's means for whoever wants to ask again.
+//
+// A client is safe for any number of goroutines. Each has a connection pool of
+// its own, so that blocking queries never starve a heartbeat. No client has a
+// time limit for a whole call, since blocking queries are meant to be long:
+// callers bound each call by its context.
+package consul
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// MaxConns bounds Config.MaxConns: Consul closes the 201st connection of a
+// client address with a 429 (limits.http_max_conns_per_client), and a process
+// has more than one client.
+const MaxConns = 199
+
+// Config says which Consul to talk to, and how. The zero value is right for an
+// agent on this host. What is empty here is taken from Consul's documented
+// environment variables (CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN,
+// CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_AUTH, CONSUL_HTTP_SSL,
+// CONSUL_HTTP_SSL_VERIFY, CONSUL_TLS_SERVER_NAME, CONSUL_CACERT,
+// CONSUL_CAPATH, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY, CONSUL_NAMESPACE,
+// CONSUL_PARTITION), and what those leave open has Consul's defaults.
+type Config struct {
+	// Address of the agent: host:port, http://host:port, https://host:port or
+	// unix:///path. Empty means CONSUL_HTTP_ADDR, else 127.0.0.1:8500.
+	Address string
+	// Token is the ACL token sent with each call. Empty means
+	// CONSUL_HTTP_TOKEN.
+	Token string
+	// TokenFile holds the token instead, and wins over Token; it is read once.
+	// Empty means CONSUL_HTTP_TOKEN_FILE, unless Token is set.
+	TokenFile string
+	// Datacenter to ask. Empty means the agent's own.
+	Datacenter string
+	// CAFile, CertFile and KeyFile are PEM files for TLS, ServerName is the
+	// name in the agent's certificate. Empty means CONSUL_CACERT,
+	// CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY and CONSUL_TLS_SERVER_NAME.
+	CAFile, CertFile, KeyFile, ServerName string
+	// DialTimeout bounds the making of a connection. 0 means 2s. Shorter finds
+	// a dead agent sooner, longer suits an agent far away.
+	DialTimeout time.Duration
+	// MaxConns is the number of connections at most; calls beyond it queue
+	// until their context ends. 0 means 100; at most 199, because Consul
+	// refuses more than 200 from one address.
+	MaxConns int
+}
+
+// New returns a client with a connection pool of its own. It makes no
+// connection: an error means a wrong setting. Idle connections are closed
+// after 30 seconds.
+func New(cfg Config) (*api.Client, error) {
+	client, _, err := Open(cfg)
+	return client, err
+}
+
+// Open is New, and returns besides what closes the client's idle connections
+// at once: call it when the last call is done.
+func Open(cfg Config) (client *api.Client, closeIdle func(), err error) {
+	switch {
+	case cfg.DialTimeout < 0:
+		return nil, nil, fmt.Errorf("consul: DialTimeout is %s; want 0 or more", cfg.DialTimeout)
+	case cfg.MaxConns < 0 || cfg.MaxConns > MaxConns:
+		return nil, nil, fmt.Errorf("consul: MaxConns is %d; want 0 to %d", cfg.MaxConns, MaxConns)
+	}
+	for _, name := range []string{api.HTTPSSLEnvName, api.HTTPSSLVerifyEnvName} {
+		// The API client logs a bad value and goes on without TLS.
+		if v := os.Getenv(name); v != "" {
+			if _, err := strconv.ParseBool(v); err != nil {
+				return nil, nil, fmt.Errorf("consul: %s is %q; want true or false", name, v)
+			}
+		}
+	}
+	where, err := cfg.where()
+	if err != nil {
+		return nil, nil, err
+	}
+
+	transport := newTransport(cfg, where)
+	c := api.DefaultConfig()
+	c.Transport = transport
+	c.Address = where.api
+	c.Datacenter = cfg.Datacenter
+	if cfg.Token != "" {
+		c.Token, c.TokenFile = cfg.Token, ""
+	}
+	override(&c.TokenFile, cfg.TokenFile)
+	override(&c.TLSConfig.CAFile, cfg.CAFile)
+	override(&c.TLSConfig.CertFile, cfg.CertFile)
+	override(&c.TLSConfig.KeyFile, cfg.KeyFile)
+	override(&c.TLSConfig.Address, cfg.ServerName)
+	client, err = api.NewClient(c)
+	if err != nil {
+		return nil, nil, fmt.Errorf("consul: make a client for %s: %w", where.api, err)
+	}
+	return client, transport.CloseIdleConnections, nil
+}
+
+// HostPort returns the host and port that a client of this Config connects to:
+// empty for a Unix socket, and for an address that New refuses.
+func (c Config) HostPort() string {
+	where, err := c.where()
+	if err != nil {
+		return ""
+	}
+	return where.hostPort
+}
+
+func (c Config) where() (address, error) {
+	if c.Address != "" {
+		return parseAddress("Address", c.Address)
+	}
+	if value := os.Getenv(api.HTTPAddrEnvName); value != "" {
+		return parseAddress(api.HTTPAddrEnvName, value)
+	}
+	return parseAddress("Address", "127.0.0.1:8500")
+}
+
+func override(setting *string, by string) {
+	if by != "" {
+		*setting = by
+	}
+}
+
+// newTransport leaves HTTP/2 off: one connection for everything would bring
+// all calls to a halt together when it is black-holed, and heartbeats with it.
+func newTransport(cfg Config, where address) *http.Transport {
+	const keepAlive = 15 * time.Second
+	if cfg.DialTimeout == 0 {
+		cfg.DialTimeout = 2 * time.Second
+	}
+	if cfg.MaxConns == 0 {
+		cfg.MaxConns = 100
+	}
+	dialer := &net.Dialer{Timeout: cfg.DialTimeout, KeepAlive: keepAlive}
+	t := &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           dialer.DialContext,
+		TLSHandshakeTimeout:   5 * time.Second,
+		ExpectContinueTimeout: time.Second,
+		IdleConnTimeout:       30 * time.Second,
+		MaxConnsPerHost:       cfg.MaxConns,
+		MaxIdleConnsPerHost:   cfg.MaxConns,
+	}
+	if where.socket != "" {
+		t.Proxy = nil
+		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", where.socket)
+		}
+	}
+	return t
+}

@@ -1,0 +1,90 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"time"
+	"unicode/utf8"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// StatusCode returns the HTTP status by which Consul refused a call: 0 if err
+// is not such a refusal.
+func StatusCode(err error) int {
+	if status, ok := errors.AsType[api.StatusError](err); ok {
+		return status.Code
+	}
+	return 0
+}
+
+// Denied reports whether Consul refused the call for want of rights, or does
+// not know the token.
+func Denied(err error) bool {
+	code := StatusCode(err)
+	return code == http.StatusForbidden || code == http.StatusUnauthorized
+}
+
+// Unreachable reports whether no answer came: no connection, one that broke
+// off, or none in time.
+func Unreachable(err error) bool {
+	if StatusCode(err) != 0 {
+		return false
+	}
+	_, network := errors.AsType[net.Error](err) // *url.Error and a context's deadline too
+	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// Clip returns err with the body of Consul's refusal cut to a line's length:
+// what stands between us and Consul may answer with pages of HTML.
+func Clip(err error) error {
+	const most = 200
+	status, ok := errors.AsType[api.StatusError](err)
+	if !ok || len(status.Body) <= most {
+		return err
+	}
+	cut := most
+	for cut > 0 && !utf8.RuneStart(status.Body[cut]) {
+		cut--
+	}
+	return api.StatusError{Code: status.Code, Body: status.Body[:cut] + "…"}
+}
+
+// The bounds of Backoff.
+const (
+	backoffBase = 100 * time.Millisecond
+	// backoffUnreachable is short: a dial to a closed port costs nobody much,
+	// and everyone should be back soon after Consul is.
+	backoffUnreachable = time.Second
+	// backoffRefused spares a Consul that is there and has trouble.
+	backoffRefused = 10 * time.Second
+)
+
+// Backoff spaces the tries of a call that goes on for ever: from 100 ms,
+// doubling up to 1 s while there is no connection and up to 10 s while Consul
+// answers but refuses (429, 403, 5xx, nonsense), each with full jitter
+// (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
+// The zero value is ready. It belongs to one goroutine.
+type Backoff struct{ failures int }
+
+// Next returns how long to wait after this failure: 0 up to the bound.
+func (b *Backoff) Next(err error) time.Duration { return rand.N(b.bound(err) + 1) }
+
+// Reset makes the next wait short again: call it after a success.
+func (b *Backoff) Reset() { b.failures = 0 }
+
+func (b *Backoff) bound(err error) time.Duration {
+	most := backoffRefused
+	if Unreachable(err) {
+		most = backoffUnreachable
+	}
+	wait := backoffBase << b.failures
+	if wait < backoffRefused {
+		b.failures++ // stops growing, so that the shift can't overflow
+	}
+	return min(wait, most)
+}
