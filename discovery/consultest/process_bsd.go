@@ -1,0 +1,7 @@
+//go:build unix && !linux
+
+package consultest
+
+import "syscall"
+
+func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

@@ -1,0 +1,272 @@
+package consultest
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// Server is a real Consul process: a single server with its data on disk. Its
+// methods are for the test's own goroutine, and end the test when they fail.
+type Server struct {
+	t      testing.TB
+	binary string
+	dir    string
+	ports  ports
+	run    *process // nil while none runs
+
+	mu         sync.Mutex // guards what follows
+	transports []*http.Transport
+}
+
+type ports struct {
+	HTTP    int `json:"http"`
+	Server  int `json:"server"`
+	SerfLAN int `json:"serf_lan"`
+	SerfWAN int `json:"serf_wan"`
+	DNS     int `json:"dns"`
+	GRPC    int `json:"grpc"`
+	GRPCTLS int `json:"grpc_tls"`
+	HTTPS   int `json:"https"`
+}
+
+const (
+	// startLimit is how long a Consul may take to come up with a leader. It
+	// takes about two seconds when the machine is idle.
+	startLimit = 60 * time.Second
+	// stopLimit is how long it may take to stop when asked to.
+	stopLimit = 15 * time.Second
+)
+
+// Real starts a real Consul on free ports of the loopback interface, waits
+// until it has a leader and has entered itself into its catalog, and ends it
+// with the test. The binary is the one that CONSUL_BIN names, else consul on
+// the PATH; without one the test is skipped.
+func Real(t testing.TB) *Server {
+	t.Helper()
+	binary := os.Getenv("CONSUL_BIN")
+	if binary == "" {
+		found, err := exec.LookPath("consul")
+		if err != nil {
+			t.Skipf("needs a real Consul: CONSUL_BIN is not set, and there is no consul on the PATH (%v)", err)
+		}
+		binary = found
+	}
+	s := &Server{t: t, binary: binary, dir: t.TempDir()}
+	t.Cleanup(func() {
+		s.Kill()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, tr := range s.transports {
+			tr.CloseIdleConnections()
+		}
+	})
+	// Between finding free ports and taking them somebody else may be faster.
+	for try := 1; ; try++ {
+		var err error
+		if s.ports, err = freePorts(); err != nil {
+			t.Fatalf("consultest: find free ports: %v", err)
+		}
+		if err = s.start(); err == nil {
+			return s
+		}
+		s.Kill()
+		if try == 3 {
+			t.Fatalf("consultest: start %s: %v", binary, err)
+		}
+	}
+}
+
+// Addr returns host:port of the HTTP API.
+func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.ports.HTTP)) }
+
+// Client returns a client of Consul's API module with connections of its own,
+// which are closed with the test.
+func (s *Server) Client() *api.Client {
+	tr := &http.Transport{MaxIdleConnsPerHost: 100}
+	s.mu.Lock()
+	s.transports = append(s.transports, tr)
+	s.mu.Unlock()
+	c, err := api.NewClient(&api.Config{Address: s.Addr(), Scheme: "http", HttpClient: &http.Client{Transport: tr}})
+	if err != nil {
+		s.t.Fatalf("consultest: make a client of %s: %v", s.Addr(), err)
+	}
+	return c
+}
+
+// Restart stops the process and starts it again on its data, at the same
+// address, or just starts it after Kill. It returns when there is a leader.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.stop()
+	if err := s.start(); err != nil {
+		s.t.Fatalf("consultest: restart: %v", err)
+	}
+}
+
+// Wipe is Restart on an empty data directory.
+func (s *Server) Wipe() {
+	s.t.Helper()
+	s.stop()
+	if err := os.RemoveAll(s.data()); err != nil {
+		s.t.Fatalf("consultest: wipe: %v", err)
+	}
+	if err := s.start(); err != nil {
+		s.t.Fatalf("consultest: start on an empty disk: %v", err)
+	}
+}
+
+// Pause stops the process where it is, as SIGSTOP does: its ports accept
+// connections and nothing answers. Resume lets it go on.
+func (s *Server) Pause() {
+	s.t.Helper()
+	s.signal("pause", (*process).pause)
+}
+
+// Resume ends Pause.
+func (s *Server) Resume() {
+	s.t.Helper()
+	s.signal("resume", (*process).resume)
+}
+
+func (s *Server) signal(what string, do func(*process) error) {
+	s.t.Helper()
+	if s.run == nil {
+		s.t.Fatalf("consultest: %s: Consul is not running", what)
+	}
+	if err := do(s.run); err != nil {
+		s.t.Fatalf("consultest: %s: %v", what, err)
+	}
+}
+
+// Kill ends the process without warning, and waits until it is gone. Restart
+// brings it back.
+func (s *Server) Kill() {
+	if s.run == nil {
+		return
+	}
+	s.run.kill()
+	<-s.run.ended
+	s.run = nil
+}
+
+// stop asks the process to end, and kills it if it does not.
+func (s *Server) stop() {
+	if s.run == nil {
+		return
+	}
+	if err := s.run.interrupt(); err == nil {
+		timer := time.NewTimer(stopLimit)
+		defer timer.Stop()
+		select {
+		case <-s.run.ended:
+		case <-timer.C:
+		}
+	}
+	s.Kill()
+}
+
+func (s *Server) data() string { return filepath.Join(s.dir, "data") }
+
+func (s *Server) start() error {
+	config, err := json.Marshal(map[string]any{
+		"server": true, "bootstrap_expect": 1, "node_name": NodeName, "datacenter": Datacenter,
+		"bind_addr": "127.0.0.1", "client_addr": "127.0.0.1", "advertise_addr": "127.0.0.1",
+		"data_dir": s.data(), "ports": s.ports, "log_level": "warn", "disable_update_check": true,
+		"leave_on_terminate": false, "skip_leave_on_interrupt": true,
+		"performance": map[string]any{"raft_multiplier": 1},
+	})
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(s.dir, "consul.json")
+	if err := os.WriteFile(file, config, 0o600); err != nil {
+		return err
+	}
+	if s.run, err = startProcess(s.binary, "agent", "-config-file="+file); err != nil {
+		return err
+	}
+	return s.wait()
+}
+
+// wait returns when Consul has a leader, and its own node is passing in its
+// catalog.
+func (s *Server) wait() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	client := s.Client()
+	tick := time.NewTicker(25 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		entries, _, err := client.Health().Service("consul", "", true, (&api.QueryOptions{}).WithContext(ctx))
+		if err == nil && len(entries) == 1 {
+			return nil
+		}
+		select {
+		case <-s.run.ended:
+			return fmt.Errorf("it ended at once (%w):\n%s", s.run.err, s.run.tail())
+		case <-ctx.Done():
+			return fmt.Errorf("no leader within %v (last answer: %d entries, %w):\n%s", startLimit, len(entries), cmp.Or(err, ctx.Err()), s.run.tail())
+		case <-tick.C:
+		}
+	}
+}
+
+// The range that ports are taken from lies below those that systems give to
+// outgoing connections (32768 and up on Linux, 49152 elsewhere): a port from
+// there may be taken while Consul is down for a restart.
+const (
+	firstPort = 12000
+	lastPort  = 31999
+)
+
+// freePorts finds ports for what can't be switched off (-1 does that).
+func freePorts() (ports, error) {
+	p := ports{SerfWAN: -1, DNS: -1, GRPC: -1, GRPCTLS: -1, HTTPS: -1}
+	for _, port := range []*int{&p.HTTP, &p.Server, &p.SerfLAN} {
+		var err error
+		for range 100 {
+			n := firstPort + rand.IntN(lastPort-firstPort+1)
+			if n == p.HTTP || n == p.Server {
+				continue
+			}
+			if err = free(n); err == nil {
+				*port = n
+				break
+			}
+		}
+		if *port == 0 {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// free reports why a port can't be had, for TCP and, as Serf wants it, UDP.
+func free(port int) error {
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	var lc net.ListenConfig
+	l, err := lc.Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		return err
+	}
+	u, err := lc.ListenPacket(context.Background(), "udp", addr)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	return errors.Join(u.Close(), l.Close())
+}
