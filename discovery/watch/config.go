@@ -1,0 +1,142 @@
+package watch
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+)
+
+// Config says how to follow services. Only Client is required.
+type Config struct {
+	// Client asks Consul. It needs room for MaxQueries connections and 16
+	// more, and must have no time limit for whole calls: see internal/consul.
+	Client *api.Client
+	// Wait is how long a blocking query waits at Consul for news. 0 means 30s;
+	// at most 30s. Longer asks less often; it is also how long a query can be
+	// blind after Consul's index went backwards, and how long a connection
+	// that swallows packets goes unnoticed.
+	Wait time.Duration
+	// AuditEvery is the mean time between two small questions that prove the
+	// set fresh and find what the blocking query missed; a quarter of it is
+	// jitter. 0 means 10s, or a third of StaleFor if that is shorter.
+	AuditEvery time.Duration
+	// MissingFor is how long an instance that vanished in good health stays in
+	// the set. 0 means 30s, negative means not at all. Longer bridges a
+	// catalog that takes longer to fill again; it is also how long the address
+	// of a process that died without a word may be tried.
+	MissingFor time.Duration
+	// StaleFor is how old the last proof of a set may be before Latest answers
+	// with ErrStale instead. 0 means for ever: an old set is better than none.
+	StaleFor time.Duration
+	// IdleFor is how long a service is followed that nobody asks for. 0 means
+	// 10 minutes.
+	IdleFor time.Duration
+	// MaxServices bounds the number of services followed at a time. 0 means
+	// 1,000.
+	MaxServices int
+	// MaxQueries bounds the number of blocking queries at a time, each of
+	// which holds a connection. 0 means 64; at most 183, for Consul refuses
+	// more than 200 connections from one address. With more services than
+	// this, queries wait for a turn and are shorter, so that each service has
+	// one about every 5 seconds.
+	MaxQueries int
+	// Trace hears of what happens; nil means nobody listens.
+	Trace *Trace
+	// Log gets what nobody asked for: a service lost and found. nil discards.
+	Log *slog.Logger
+}
+
+// maxQuick bounds the queries at a time that don't wait for news.
+const maxQuick = 16
+
+func (c Config) complete() (Config, error) {
+	bad := func(field string, got any, want string) (Config, error) {
+		return c, fmt.Errorf("watch: %s is %v; want %s", field, got, want)
+	}
+	const longest, mostQueries = 30 * time.Second, 199 - maxQuick
+	switch {
+	case c.Client == nil:
+		return c, errors.New("watch: Client is nil; want a client of internal/consul")
+	case c.Wait < 0 || c.Wait > longest:
+		return bad("Wait", c.Wait, "0 to 30s")
+	case c.AuditEvery < 0:
+		return bad("AuditEvery", c.AuditEvery, "0 or more")
+	case c.StaleFor < 0:
+		return bad("StaleFor", c.StaleFor, "0 or more")
+	case c.IdleFor < 0:
+		return bad("IdleFor", c.IdleFor, "0 or more")
+	case c.MaxServices < 0:
+		return bad("MaxServices", c.MaxServices, "0 or more")
+	case c.MaxQueries < 0 || c.MaxQueries > mostQueries:
+		return bad("MaxQueries", c.MaxQueries, fmt.Sprintf("0 to %d", mostQueries))
+	}
+	audit := 10 * time.Second
+	if c.StaleFor > 0 {
+		audit = min(audit, c.StaleFor/3)
+	}
+	c.Wait = cmp.Or(c.Wait, longest)
+	c.AuditEvery = max(cmp.Or(c.AuditEvery, audit), time.Millisecond)
+	c.MissingFor = cmp.Or(c.MissingFor, 30*time.Second)
+	c.IdleFor = cmp.Or(c.IdleFor, 10*time.Minute)
+	c.MaxServices = cmp.Or(c.MaxServices, 1000)
+	c.MaxQueries = cmp.Or(c.MaxQueries, 64)
+	c.Trace = cmp.Or(c.Trace, &Trace{})
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	return c, nil
+}
+
+// Trace has a function for each thing that happens; nil ones are skipped. They
+// are called outside of every lock, by the goroutine that follows the service:
+// they must be quick, must not close the Watcher, and may run at the same time
+// for different services.
+type Trace struct {
+	// Changed hears of a new snapshot that is in use.
+	Changed func(s *catalog.Snapshot)
+	// Failed hears of a query that failed, an answer that was not believed, and
+	// a set that went stale.
+	Failed func(service string, err error)
+	// Refused hears of an entry that can't be used and was dropped: once for
+	// each change of what is wrong with it, not for each answer.
+	Refused func(service string, err *catalog.InvalidError)
+	// Missing hears of an instance that vanished and is kept until its
+	// MissingUntil.
+	Missing func(service string, i catalog.Instance)
+	// Forgot hears of a service that is followed no more, since nobody asked.
+	Forgot func(service string)
+}
+
+func (t *Trace) changed(s *catalog.Snapshot) {
+	if t.Changed != nil && s != nil {
+		t.Changed(s)
+	}
+}
+
+func (t *Trace) failed(service string, err error) {
+	if t.Failed != nil {
+		t.Failed(service, err)
+	}
+}
+
+func (t *Trace) refused(service string, err *catalog.InvalidError) {
+	if t.Refused != nil {
+		t.Refused(service, err)
+	}
+}
+
+func (t *Trace) missing(service string, i catalog.Instance) {
+	if t.Missing != nil {
+		t.Missing(service, i)
+	}
+}
+
+func (t *Trace) forgot(service string) {
+	if t.Forgot != nil {
+		t.Forgot(service)
+	}
+}

@@ -1,0 +1,118 @@
+package watch
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+)
+
+// The reasons for which an answer is not believed.
+var (
+	errNoLeader  = errors.New("not believed: Consul has no leader")
+	errFiltered  = errors.New("not believed: Consul left out what our token may not read")
+	errBlindfold = errors.New("not believed: an empty answer to a call without a token, where Consul's default is deny")
+	errNotYet    = errors.New("not believed: an empty answer with index 1 means that Consul does not know yet")
+	errNoIndex   = errors.New("the answer has no index: Consul is asked again and again instead of waited for")
+)
+
+// judge decides what an answer means, and what to ask next and when.
+func (l *loop) judge(a answer) (next kind, delay time.Duration) {
+	now := time.Now()
+	switch {
+	case errors.Is(a.err, errRestart):
+		l.index = 0
+		return confirm, 0
+	case a.err != nil:
+		return l.retry(a.err)
+	case a.kind == block && a.meta.LastIndex < l.index:
+		// Backwards, or none at all. The leader is asked, since a follower that
+		// lags could take us back in time.
+		l.index = 0
+		return confirm, l.pace.take(now)
+	}
+	set := l.convert(a)
+	if a.kind != confirm {
+		if a.meta.ResultsFilteredByACLs || len(set) == 0 && l.holds() {
+			return confirm, 0
+		}
+	} else if err := disbelieve(a, set); err != nil {
+		if a.meta.ResultsFilteredByACLs && len(set) > 0 {
+			l.publish(merge(l.set, set), now)
+		}
+		return l.retry(err)
+	}
+
+	// Proof comes before the set, so that no reader sees a set without any.
+	proven := a.kind != block && l.prove(a)
+	after, vanished := succeed(l.set, set, now, l.w.cfg.MissingFor)
+	l.publish(after, now)
+	for _, i := range vanished {
+		l.w.cfg.Trace.missing(l.service, i)
+	}
+	if a.meta.LastIndex == 0 {
+		return l.retry(errNoIndex)
+	}
+	l.index, l.ahead = a.meta.LastIndex, 0
+	if proven {
+		l.found()
+	}
+	l.backoff.Reset()
+	return block, l.pace.take(now)
+}
+
+// disbelieve says why the leader's answer is no news: nil if it is.
+func disbelieve(a answer, set []catalog.Instance) error {
+	switch {
+	case a.meta.ResultsFilteredByACLs:
+		return errFiltered
+	case !a.meta.KnownLeader:
+		return errNoLeader
+	case len(set) > 0:
+		return nil
+	case a.blindfold:
+		return errBlindfold
+	case a.meta.LastIndex <= 1:
+		return errNotYet
+	}
+	return nil
+}
+
+// holds reports whether an empty answer would be news: nothing is known yet,
+// or the last answer had instances.
+func (l *loop) holds() bool { return !l.known || slices.ContainsFunc(l.set, present) }
+
+func (l *loop) retry(err error) (kind, time.Duration) {
+	l.index = 0
+	l.fail(err)
+	return fetch, l.backoff.Next(err)
+}
+
+// audited notes what an audit says, and reports whether to begin anew.
+func (l *loop) audited(a answer) bool {
+	switch {
+	case a.err != nil:
+		l.fail(a.err)
+		return false
+	case a.meta.ResultsFilteredByACLs:
+		return true
+	case l.index == 0:
+		return false // no answer to compare with; its query has its own fate
+	case a.meta.LastIndex < l.index:
+		// Wiped, or restored: our query waits for what won't come.
+		return true
+	case a.meta.LastIndex > l.index:
+		// News is on its way; if it is not here by the next audit, our query is
+		// deaf. (Where a service has no instance, Consul counts differently in
+		// streamed and other answers: then this finds nothing new.)
+		deaf := l.ahead == l.index
+		l.ahead = l.index
+		return deaf
+	}
+	l.ahead = 0
+	if l.prove(a) {
+		l.found()
+	}
+	return false
+}

@@ -1,0 +1,134 @@
+package watch
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
+)
+
+// kind is what a query is for.
+type kind int
+
+const (
+	// fetch begins anew: index 0, any server answers.
+	fetch kind = iota
+	// block waits for an index above ours.
+	block
+	// confirm asks the leader, at once: index 0, not stale, not streamed.
+	confirm
+	// audit asks for nothing but the index. It costs Consul next to nothing,
+	// is never streamed, and so proves what a streamed answer does not.
+	audit
+)
+
+// The limits of a query that is answered at once. A blocking one has its wait,
+// the sixteenth of it that Consul may add
+// (https://developer.hashicorp.com/consul/api-docs/features/blocking), and slack.
+const (
+	quickLimit = 10 * time.Second
+	auditLimit = 5 * time.Second
+	slack      = 5 * time.Second
+)
+
+// turn is about how often each service has a query when there are more of them
+// than places.
+const turn = 5 * time.Second
+
+// auditFilter matches no instance.
+const auditFilter = `Service.ID == "~"`
+
+// anonymous is the accessor of the token of those who have none
+// (https://developer.hashicorp.com/consul/docs/secure/acl/token).
+const anonymous = "00000000-0000-0000-0000-000000000002"
+
+// answer is what came of a query.
+type answer struct {
+	kind    kind
+	entries []*api.ServiceEntry
+	meta    api.QueryMeta
+	sent    time.Time
+	// blindfold is set when we may not see the service at all: an empty answer
+	// means nothing then.
+	blindfold bool
+	err       error
+}
+
+// ask waits for a place and asks Consul once. It is bounded by ctx and by the
+// limit of its kind.
+func (w *Watcher) ask(ctx context.Context, service string, k kind, index uint64) (a answer) {
+	place := w.quick
+	if k == block {
+		place = w.blocking
+	}
+	if err := place.enter(ctx); err != nil {
+		return answer{kind: k, err: err}
+	}
+	defer place.leave()
+
+	var options api.QueryOptions
+	limit := quickLimit
+	switch k {
+	case fetch:
+		options.AllowStale = true
+	case block:
+		// Below 1 it would not block (Consul's rule), and spin.
+		options.WaitIndex, options.WaitTime = max(index, 1), w.wait()
+		limit = options.WaitTime + options.WaitTime/16 + slack
+	case confirm:
+	case audit:
+		options.AllowStale, options.Filter = true, auditFilter
+		limit = auditLimit
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	a = answer{kind: k, sent: time.Now()}
+	defer func() {
+		// consul/api v1.34.5 dereferences nil when a check has "Definition":
+		// null (found by FuzzAnswer). No answer may end the process.
+		if p := recover(); p != nil {
+			a = answer{kind: k, sent: a.sent, err: fmt.Errorf("the answer made consul/api panic: %v", p)}
+		}
+	}()
+	entries, meta, err := w.cfg.Client.Health().Service(service, "", false, options.WithContext(ctx))
+	if err != nil {
+		if consul.StatusCode(err) == http.StatusTooManyRequests {
+			w.blocking.squeeze()
+		}
+		a.err = consul.Clip(err)
+		return a
+	}
+	a.entries, a.meta = entries, *meta
+	if k == confirm && len(entries) == 0 && meta.DefaultACLPolicy == "deny" {
+		a.blindfold, a.err = w.blindfolded(ctx)
+	}
+	return a
+}
+
+// wait is Config.Wait while there is a place for every service, and short
+// enough for each to have its turn when there is not.
+func (w *Watcher) wait() time.Duration {
+	services, places := len(*w.followers.Load()), w.blocking.width()
+	if services <= places {
+		return w.cfg.Wait
+	}
+	return min(w.cfg.Wait, turn*time.Duration(places)/time.Duration(services))
+}
+
+// blindfolded reports whether we have no token of our own. Where the default
+// is deny, Consul then answers 200 with an empty list, and says nowhere that
+// it left something out.
+func (w *Watcher) blindfolded(ctx context.Context) (bool, error) {
+	token, _, err := w.cfg.Client.ACL().TokenReadSelf((&api.QueryOptions{}).WithContext(ctx))
+	switch {
+	case consul.Denied(err):
+		return true, nil
+	case err != nil:
+		return false, consul.Clip(err)
+	}
+	return token.AccessorID == anonymous, nil
+}

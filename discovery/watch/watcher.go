@@ -1,0 +1,236 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+)
+
+var (
+	// ErrStale is the error, wrapped, of Latest when the last proof of the set
+	// is older than Config.StaleFor.
+	ErrStale = errors.New("not proven for too long")
+
+	errForgotten = errors.New("nobody asked for it")
+)
+
+// Watcher is a catalog.Source over Consul. Use New. Its methods may be called
+// by any number of goroutines.
+type Watcher struct {
+	cfg      Config
+	began    time.Time
+	blocking *gate // for blocking queries
+	quick    *gate // for the others
+	start    func(*follower)
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+
+	followers atomic.Pointer[map[string]*follower] // never changed, always replaced
+
+	mu     sync.Mutex // held to replace followers; guards what follows
+	closed bool
+}
+
+// follower is what readers see of a service that is followed.
+type follower struct {
+	service string
+	feed    *catalog.Feed
+	began   time.Time
+	asked   atomic.Int64 // when last, in nanoseconds since the Watcher began
+	pinned  atomic.Bool
+}
+
+// New returns a Watcher that follows nothing yet; an error means a wrong
+// setting. The caller must Close it.
+func New(cfg Config) (*Watcher, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &Watcher{
+		cfg:      cfg,
+		began:    time.Now(),
+		blocking: newGate(cfg.MaxQueries),
+		quick:    newGate(maxQuick),
+		cancel:   cancel,
+	}
+	w.start = func(f *follower) { w.running.Go(func() { w.run(ctx, f) }) }
+	w.followers.Store(&map[string]*follower{})
+	return w, nil
+}
+
+// Latest returns the latest snapshot of the service, and follows it from the
+// first call on. It waits for the first answer until ctx ends; after that it
+// does no I/O, takes no lock and allocates nothing. The error wraps ctx's own
+// and the last trouble with Consul, ErrStale (see Config.StaleFor),
+// catalog.ErrTooManyServices or catalog.ErrClosed.
+func (w *Watcher) Latest(ctx context.Context, service string) (*catalog.Snapshot, error) {
+	for {
+		f := (*w.followers.Load())[service]
+		if f == nil {
+			var err error
+			if f, err = w.follow(service); err != nil {
+				return nil, err
+			}
+		}
+		w.touch(f)
+		s := f.feed.Current()
+		if s == nil {
+			var err error
+			if s, err = f.feed.Latest(ctx); errors.Is(err, errForgotten) {
+				continue // dropped in the moment in which we asked: begin anew
+			} else if err != nil {
+				return nil, err
+			}
+		}
+		if w.cfg.StaleFor > 0 {
+			if err := w.stale(f, s); err != nil {
+				return nil, err
+			}
+		}
+		return s, nil
+	}
+}
+
+// touch notes that the service was asked for. A second's grain keeps readers
+// on many processors from passing one cache line around.
+func (w *Watcher) touch(f *follower) {
+	if now := int64(time.Since(w.began)); now-f.asked.Load() > int64(time.Second) {
+		f.asked.Store(now)
+	}
+}
+
+func (w *Watcher) stale(f *follower, s *catalog.Snapshot) error {
+	proven, trouble := s.Freshness()
+	if proven.IsZero() {
+		proven = f.began
+	}
+	age := time.Since(proven)
+	if age < w.cfg.StaleFor {
+		return nil
+	}
+	err := fmt.Errorf("follow %s: the last proof is %s old, StaleFor is %s: %w", f.service, age.Round(time.Millisecond), w.cfg.StaleFor, ErrStale)
+	if trouble != nil && !errors.Is(trouble, ErrStale) {
+		err = fmt.Errorf("%w (last trouble: %w)", err, trouble)
+	}
+	return err
+}
+
+// Pin follows the services from now on and never drops them. The error is
+// about a name that can't be one, catalog.ErrTooManyServices or
+// catalog.ErrClosed; the services before it are pinned.
+func (w *Watcher) Pin(services ...string) error {
+	for _, service := range services {
+		for {
+			f, err := w.follow(service)
+			if err != nil {
+				return err
+			}
+			f.pinned.Store(true)
+			if (*w.followers.Load())[service] == f {
+				break
+			} // else it was dropped in that moment
+		}
+	}
+	return nil
+}
+
+// Following returns the names of the services followed, sorted.
+func (w *Watcher) Following() []string {
+	return slices.Sorted(maps.Keys(*w.followers.Load()))
+}
+
+// Snapshots returns the latest snapshot of each service that is followed and
+// had an answer, in the order of their names. It is for metrics and pages: it
+// does not count as asking for a service, and minds no StaleFor.
+func (w *Watcher) Snapshots() []*catalog.Snapshot {
+	followers := *w.followers.Load()
+	all := make([]*catalog.Snapshot, 0, len(followers))
+	for _, service := range slices.Sorted(maps.Keys(followers)) {
+		if s := followers[service].feed.Current(); s != nil {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// Close stops following: it ends the queries in flight, waits for every
+// goroutine, and lets readers who wait have catalog.ErrClosed. It may be
+// called twice. The client is the caller's to close.
+func (w *Watcher) Close() error {
+	w.mu.Lock()
+	w.closed = true
+	w.followers.Store(&map[string]*follower{})
+	w.mu.Unlock()
+	w.cancel()
+	w.running.Wait()
+	return nil
+}
+
+func (w *Watcher) follow(service string) (*follower, error) {
+	if err := checkName(service); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	followers := *w.followers.Load()
+	switch f := followers[service]; {
+	case f != nil:
+		return f, nil
+	case w.closed:
+		return nil, fmt.Errorf("follow %s: %w", service, catalog.ErrClosed)
+	case len(followers) >= w.cfg.MaxServices:
+		return nil, fmt.Errorf("follow %s: %w (%d already)", service, catalog.ErrTooManyServices, len(followers))
+	}
+	f := &follower{service: service, feed: catalog.NewFeed(service), began: time.Now()}
+	f.asked.Store(int64(time.Since(w.began)))
+	followers = maps.Clone(followers)
+	followers[service] = f
+	w.followers.Store(&followers)
+	w.start(f)
+	return f, nil
+}
+
+// idleAt returns when nobody will have asked for the service for too long.
+func (w *Watcher) idleAt(f *follower) time.Time {
+	return w.began.Add(time.Duration(f.asked.Load())).Add(w.cfg.IdleFor)
+}
+
+// forget drops a service that nobody asked for, and reports whether it did.
+func (w *Watcher) forget(f *follower) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if f.pinned.Load() || time.Now().Before(w.idleAt(f)) || w.closed {
+		return false
+	}
+	followers := maps.Clone(*w.followers.Load())
+	delete(followers, f.service)
+	w.followers.Store(&followers)
+	return true
+}
+
+// checkName keeps out what can't be a service before it costs anything: names
+// may come from requests.
+func checkName(service string) error {
+	const most = 128
+	if service == "" || len(service) > most {
+		return fmt.Errorf("watch: the service name is %d bytes; want 1 to %d", len(service), most)
+	}
+	for n, r := range service {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+		case n > 0 && (r == '-' || r == '_' || r == '.'):
+		default:
+			return fmt.Errorf("watch: the service name is %q; want letters, digits, and after the first also '-', '_', '.'", service)
+		}
+	}
+	return nil
+}
