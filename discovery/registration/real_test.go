@@ -1,0 +1,99 @@
+package registration
+
+import (
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/rollcall-mesh/rollcall/discovery/consultest"
+)
+
+// isBackSoonAfterEmptyStart begins to count at Consul's first answer of any kind,
+// before it has a leader. How long an election takes is the machine's affair; from
+// then on it is ours.
+func isBackSoonAfterEmptyStart(t *testing.T, server *consultest.Server) {
+	var lives []*Registered
+	for i := range 6 {
+		cfg := settings(t, server)
+		cfg.Service, cfg.Port, cfg.Look = "order", 4000+i, 0
+		lives = append(lives, begun(t, cfg))
+	}
+	server.Kill()
+	for _, r := range lives {
+		inState(t, r, StateAdrift)
+	}
+
+	var answered time.Time
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Second}
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+			if resp, err := client.Get("http://" + server.Addr() + "/v1/status/leader"); err == nil {
+				_ = resp.Body.Close()
+				answered = time.Now()
+				return
+			}
+		}
+	})
+	server.Wipe()
+	elected := time.Now()
+	wg.Wait()
+	if answered.IsZero() {
+		t.Fatal("Consul never answered")
+	}
+	c := server.Client()
+	eventually(t, "all back and passing", func() bool {
+		entries, _, err := c.Health().Service("order", "", true, nil)
+		return err == nil && len(entries) == len(lives)
+	})
+	t.Logf("%d instances back %v after Consul's first answer, %v after its election",
+		len(lives), time.Since(answered).Round(time.Millisecond), time.Since(elected).Round(time.Millisecond))
+	if took := time.Since(elected); took > 5*time.Second {
+		t.Errorf("all back %v after Consul's election; want 5s at most", took)
+	}
+	for _, r := range lives {
+		inState(t, r, StateRegistered)
+		if check(seen(t, c, r), probeCheck(r.ID())) == nil {
+			t.Errorf("%s came back without its HTTP check", r.ID())
+		}
+	}
+}
+
+func isKeptByConsulWithData(t *testing.T, server *consultest.Server) {
+	var d diary
+	cfg := settings(t, server)
+	cfg.Trace = d.trace()
+	r := begun(t, cfg)
+	server.Kill()
+	inState(t, r, StateAdrift)
+	server.Restart()
+	inState(t, r, StateRegistered)
+	c := server.Client()
+	eventually(t, "passing", func() bool {
+		e := seen(t, c, r)
+		return e != nil && e.Checks.AggregatedStatus() == api.HealthPassing
+	})
+	if n := d.count(opDeregister); n != 0 {
+		t.Errorf("deregistered %d times; want never: the entry was there", n)
+	}
+}
+
+// comesBackWithChecksOfTheAgent takes them from the agent itself, which then does
+// not know the check any more.
+func comesBackWithChecksOfTheAgent(t *testing.T, server *consultest.Server) {
+	c := server.Client()
+	r := begun(t, settings(t, server))
+	for _, lost := range []string{rollcallCheck(r.ID()), probeCheck(r.ID())} {
+		if err := c.Agent().CheckDeregister(lost); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "check back", func() bool {
+			e := seen(t, c, r)
+			return check(e, lost) != nil && e.Checks.AggregatedStatus() == api.HealthPassing
+		})
+		inState(t, r, StateRegistered)
+	}
+}
