@@ -1,0 +1,45 @@
+package httpmesh_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/rollcall-mesh/rollcall/discovery/balancer"
+	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+)
+
+// BenchmarkRoundTrip shows what the mesh adds to a request: compare mesh with
+// plain, an http.Transport that is given the address.
+func BenchmarkRoundTrip(b *testing.B) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
+	defer server.Close()
+	var source catalog.Fixed
+	listed(b, &source, server, server, server)
+	mesh := newTransport(b, httpmesh.Config{Source: &source, Policy: balancer.P2C{}})
+	untimed := newTransport(b, httpmesh.Config{Source: &source, TryTimeout: -1})
+	plain := &http.Transport{DisableCompression: true}
+	defer plain.CloseIdleConnections()
+	for _, c := range []struct {
+		name, url string
+		transport http.RoundTripper
+	}{{"plain", server.URL, plain}, {"mesh", "http://order/", mesh}, {"mesh without TryTimeout", "http://order/", untimed}} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				r, err := http.NewRequestWithContext(b.Context(), "GET", c.url, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				resp, err := c.transport.RoundTrip(r)
+				if err != nil {
+					b.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				_ = resp.Body.Close()
+			}
+		})
+	}
+}

@@ -1,0 +1,26 @@
+package httpmesh
+
+import (
+	"context"
+	"net"
+)
+
+// WithDial returns the config with another dialer.
+func (c Config) WithDial(dial func(ctx context.Context, network, addr string) (net.Conn, error)) Config {
+	c.dial = dial
+	return c
+}
+
+// Open returns the number of dials and connections that are open.
+func (t *Transport) Open() int {
+	t.network.mu.Lock()
+	defer t.network.mu.Unlock()
+	return len(t.network.open)
+}
+
+// Routes returns the number of services that have a route.
+func (t *Transport) Routes() int {
+	n := 0
+	t.routes.Range(func(any, any) bool { n++; return true })
+	return n
+}

@@ -1,0 +1,55 @@
+package httpmesh
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// ServiceHeader names the service a request is meant for. Every request of a
+// Transport carries it.
+const ServiceHeader = "Rollcall-Service"
+
+// Guard keeps requests for other services from next: addresses are reused, and
+// what was an order may be a user a second later. A request whose ServiceHeader
+// names another service than this one (case does not matter) is answered 421
+// Misdirected Request (RFC 9110, section 15.5.20) with a problem (RFC 9457), and
+// its connection is closed, so that the client's next one goes where the service
+// is now. A request without the header is served: it comes from somebody who
+// chose the address, like a health check.
+func Guard(service string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, meant := range r.Header.Values(ServiceHeader) {
+			if !strings.EqualFold(meant, service) {
+				refuse(w, r, service, meant)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func refuse(w http.ResponseWriter, r *http.Request, service, meant string) {
+	const most = 80
+	if len(meant) > most {
+		meant = meant[:most] + "…"
+	}
+	problem, err := json.Marshal(struct {
+		Type     string `json:"type"`
+		Title    string `json:"title"`
+		Status   int    `json:"status"`
+		Detail   string `json:"detail"`
+		Instance string `json:"instance"`
+	}{
+		"about:blank", http.StatusText(http.StatusMisdirectedRequest), http.StatusMisdirectedRequest,
+		fmt.Sprintf("the request is meant for %q; this is %q", meant, service), r.URL.Path,
+	})
+	if err != nil { // strings and an int: can't be
+		problem = nil
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Connection", "close")
+	w.WriteHeader(http.StatusMisdirectedRequest)
+	_, _ = w.Write(append(problem, '\n')) // a client that has gone needs no answer
+}

@@ -1,0 +1,126 @@
+package httpmesh
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+)
+
+// network is all that a Transport has open: its dials and its connections.
+// They are noted here when they begin and end, so requests pay nothing for it.
+type network struct {
+	timeout time.Duration // of a dial
+	dialer  func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	mu     sync.Mutex // guards what follows
+	closed bool
+	open   map[any]func() // how to end each
+}
+
+// dialError marks the failure of a dial, which says that nothing was sent.
+type dialError struct{ err error }
+
+func (e *dialError) Error() string { return e.err.Error() }
+func (e *dialError) Unwrap() error { return e.err }
+
+// add notes something open. It reports false, and notes nothing, after close.
+func (n *network) add(what any, end func()) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return false
+	}
+	if n.open == nil {
+		n.open = map[any]func(){}
+	}
+	n.open[what] = end
+	return true
+}
+
+func (n *network) remove(what any) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.open, what)
+}
+
+// close ends all that is open, and refuses what comes later.
+func (n *network) close() {
+	n.mu.Lock()
+	n.closed = true
+	open := n.open
+	n.open = nil
+	n.mu.Unlock()
+	for _, end := range open {
+		end()
+	}
+}
+
+// dial connects within the timeout. A failure that is the address's, and not
+// the end of ctx or close, is a *dialError.
+func (n *network) dial(parent context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(parent, n.timeout)
+	defer cancel()
+	dialing := &ctx
+	if !n.add(dialing, cancel) {
+		return nil, catalog.ErrClosed
+	}
+	inner, err := n.dialer(ctx, network, addr)
+	n.remove(dialing)
+	if err != nil {
+		if parent.Err() != nil || errors.Is(ctx.Err(), context.Canceled) {
+			return nil, err
+		}
+		return nil, &dialError{err}
+	}
+	c := &conn{Conn: inner, network: n}
+	if !n.add(c, func() { _ = inner.Close() }) {
+		_ = inner.Close()
+		return nil, catalog.ErrClosed
+	}
+	return c, nil
+}
+
+// conn counts what is sent, and is known to its network.
+type conn struct {
+	net.Conn
+	network *network
+	// sent is the number of bytes written; those being written count.
+	sent atomic.Int64
+}
+
+func (c *conn) Write(p []byte) (int, error) {
+	c.sent.Add(int64(len(p)))
+	n, err := c.Conn.Write(p)
+	c.sent.Add(int64(n - len(p)))
+	return n, err
+}
+
+// ReadFrom lets the kernel move bytes where the connection can.
+func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+	c.sent.Add(1)
+	n, err := io.Copy(c.Conn, r)
+	c.sent.Add(n - 1)
+	return n, err
+}
+
+// CloseWrite ends one direction, which protocols after an upgrade may need.
+func (c *conn) CloseWrite() error { return closeWrite(c.Conn) }
+
+func (c *conn) Close() error {
+	c.network.remove(c)
+	return c.Conn.Close()
+}
+
+func closeWrite(w any) error {
+	if w, ok := w.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return http.ErrNotSupported
+}

@@ -1,0 +1,139 @@
+package httpmesh
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rollcall-mesh/rollcall/discovery/balancer"
+	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+)
+
+// route is how one service is reached: its balancer, and a leaf for each of its
+// endpoints that was picked so far.
+type route struct {
+	network  *network
+	balancer *balancer.Balancer
+	snapshot atomic.Pointer[catalog.Snapshot] // the last one given to use
+	leaves   sync.Map                         // *balancer.Endpoint to *leaf
+
+	mu sync.Mutex // held to change leaves
+}
+
+// use gives the snapshot to the balancer, and drops the leaves of endpoints
+// that are gone.
+func (r *route) use(s *catalog.Snapshot, now time.Time) {
+	if r.snapshot.Load() == s {
+		return
+	}
+	r.balancer.Use(s, now)
+	r.snapshot.Store(s)
+	r.mu.Lock()
+	known := make(map[*balancer.Endpoint]bool)
+	for _, e := range r.balancer.Endpoints() {
+		known[e] = true
+	}
+	var gone []*leaf
+	for e, l := range r.each() {
+		if !known[e] {
+			r.leaves.Delete(e)
+			gone = append(gone, l)
+		}
+	}
+	r.mu.Unlock()
+	for _, l := range gone {
+		l.retire()
+	}
+}
+
+// each ranges over the leaves.
+func (r *route) each() func(yield func(*balancer.Endpoint, *leaf) bool) {
+	return func(yield func(*balancer.Endpoint, *leaf) bool) {
+		r.leaves.Range(func(e, l any) bool { return yield(e.(*balancer.Endpoint), l.(*leaf)) })
+	}
+}
+
+// leaf returns the endpoint's leaf; it is made at the first pick.
+func (r *route) leaf(e *balancer.Endpoint) *leaf {
+	if l, ok := r.leaves.Load(e); ok {
+		return l.(*leaf)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l, ok := r.leaves.Load(e); ok {
+		return l.(*leaf)
+	}
+	l := newLeaf(e.Instance().Addr(), r.network)
+	if slices.Contains(r.balancer.Endpoints(), e) {
+		r.leaves.Store(e, l)
+	} else { // it went between the pick and now: for this request only
+		l.retired.Store(true)
+	}
+	return l
+}
+
+func (r *route) closeIdleConnections() {
+	for _, l := range r.each() {
+		l.pool.CloseIdleConnections()
+	}
+}
+
+// leaf is the connections to one endpoint. They are not shared with another
+// endpoint at the same address, so that they can go when their endpoint does.
+type leaf struct {
+	addr    string
+	pool    *http.Transport
+	retired atomic.Bool
+}
+
+const (
+	// maxIdle connections to an endpoint are kept: as many as there were
+	// requests at once, within reason; the standard library's default of 2
+	// makes a busy client dial for most of its requests.
+	maxIdle = 256
+	// idleTimeout must be below that of the servers, or requests meet
+	// connections that are being closed.
+	idleTimeout = 60 * time.Second
+	// continueTimeout is how long a request with Expect: 100-continue waits.
+	continueTimeout = time.Second
+)
+
+func newLeaf(addr string, n *network) *leaf {
+	l := &leaf{addr: addr}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	l.pool = &http.Transport{
+		Protocols:             protocols,
+		DisableCompression:    true, // bodies pass as they are
+		MaxIdleConnsPerHost:   maxIdle,
+		IdleConnTimeout:       idleTimeout,
+		ExpectContinueTimeout: continueTimeout,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := n.dial(ctx, network, addr)
+			if _, failed := errors.AsType[*dialError](err); failed {
+				// The idle connections lead to the same place.
+				l.pool.CloseIdleConnections()
+			}
+			return c, err
+		},
+	}
+	return l
+}
+
+// retire closes the idle connections, and lets release close those in use.
+func (l *leaf) retire() {
+	l.retired.Store(true)
+	l.pool.CloseIdleConnections()
+}
+
+// release is called when a request is over.
+func (l *leaf) release() {
+	if l.retired.Load() {
+		l.pool.CloseIdleConnections()
+	}
+}

@@ -1,0 +1,192 @@
+package httpmesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rollcall-mesh/rollcall/discovery/balancer"
+	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+)
+
+// Transport is an http.RoundTripper for URLs that name a service. Use New, and
+// Shutdown or Close at the end.
+type Transport struct {
+	cfg     Config
+	network *network
+	routes  sync.Map // service name to *route
+
+	closing  atomic.Bool  // no new requests
+	inFlight atomic.Int64 // requests, their responses' bodies included
+	drained  chan struct{}
+	drain    sync.Once // closes drained
+	closed   chan struct{}
+	close    sync.Once // closes closed
+}
+
+// New returns a Transport, or an error that names every wrong setting.
+func New(cfg Config) (*Transport, error) {
+	cfg, err := cfg.filled()
+	if err != nil {
+		return nil, err
+	}
+	return &Transport{
+		cfg:     cfg,
+		network: &network{timeout: cfg.DialTimeout, dialer: cfg.dial},
+		drained: make(chan struct{}),
+		closed:  make(chan struct{}),
+	}, nil
+}
+
+// RoundTrip sends the request to an instance of the service that the URL's host
+// names, and to another if the rules in the package's comment allow it. The
+// request goes out with ServiceHeader set and with its own Host; a Host that is
+// empty becomes the service's name. The response's Request is r.
+//
+// A request that no instance answered gives an *Error. One whose URL has a port,
+// a user, or another scheme than http is refused with a plain error.
+func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	service, err := serviceOf(r)
+	if err != nil {
+		closeBody(r)
+		return nil, err
+	}
+	x := newExchange(t, r, service)
+	if !t.enter() {
+		return x.fail(closed, fmt.Errorf("send to %s: %w", service, catalog.ErrClosed))
+	}
+	resp, err := x.run()
+	if err != nil {
+		t.leave()
+	}
+	return resp, err
+}
+
+func serviceOf(r *http.Request) (string, error) {
+	u := r.URL
+	if u == nil {
+		return "", errors.New("httpmesh: request without a URL; want http://<service>/")
+	}
+	problem := ""
+	switch {
+	case u.Scheme != "http":
+		problem = fmt.Sprintf("has scheme %q; want http", u.Scheme)
+	case u.User != nil:
+		problem = "has a user; want none"
+	case u.Host == "":
+		problem = "has no host; want the name of a service"
+	case strings.ContainsAny(u.Host, ":[]"):
+		problem = fmt.Sprintf("has host %q; want the name of a service, without a port", u.Host)
+	default:
+		return u.Host, nil
+	}
+	return "", fmt.Errorf("httpmesh: URL %s %s", u.Redacted(), problem)
+}
+
+// enter counts a request in; false after Shutdown or Close.
+func (t *Transport) enter() bool {
+	t.inFlight.Add(1)
+	if t.closing.Load() {
+		t.leave()
+		return false
+	}
+	return true
+}
+
+// leave counts a request out. Whoever is last after the closing says so; see
+// Shutdown for why nobody is missed.
+func (t *Transport) leave() {
+	if t.inFlight.Add(-1) == 0 && t.closing.Load() {
+		t.drain.Do(func() { close(t.drained) })
+	}
+}
+
+// route returns the way to a service. One that nobody offers has none that is
+// kept: names taken from requests must not cost memory.
+func (t *Transport) route(s *catalog.Snapshot, now time.Time) *route {
+	service := s.Service()
+	found, ok := t.routes.Load(service)
+	if !ok {
+		fresh := &route{network: t.network, balancer: balancer.New(service, t.cfg.Policy, &t.cfg.Trace.Balancer)}
+		if s.Len() == 0 {
+			fresh.use(s, now)
+			return fresh
+		}
+		found, _ = t.routes.LoadOrStore(service, fresh)
+	}
+	r := found.(*route)
+	r.use(s, now)
+	if s.Len() == 0 && len(r.balancer.Endpoints()) == 0 {
+		t.routes.CompareAndDelete(service, r)
+	}
+	return r
+}
+
+// Balancer returns the balancer of a service: nil if it was never asked for, or
+// has no instance.
+func (t *Transport) Balancer(service string) *balancer.Balancer {
+	r, ok := t.routes.Load(service)
+	if !ok {
+		return nil
+	}
+	return r.(*route).balancer
+}
+
+// CloseIdleConnections closes the connections that no request uses.
+func (t *Transport) CloseIdleConnections() {
+	t.routes.Range(func(_, r any) bool {
+		r.(*route).closeIdleConnections()
+		return true
+	})
+}
+
+// Shutdown refuses new requests, with an error that wraps catalog.ErrClosed,
+// waits for those in flight until their responses' bodies are closed, and
+// closes. If ctx ends first it returns an error with the number of those left,
+// which run on until Close.
+func (t *Transport) Shutdown(ctx context.Context) error {
+	// A request counts itself in before it looks at closing, and out before
+	// it looks again. So either it saw closing, or we see it in the count, or
+	// it sees closing when it is the last to go.
+	t.closing.Store(true)
+	if t.inFlight.Load() == 0 {
+		t.drain.Do(func() { close(t.drained) })
+	}
+	select {
+	case <-t.drained:
+		return t.Close()
+	case <-ctx.Done():
+	}
+	select {
+	case <-t.drained:
+		return t.Close()
+	default:
+		return fmt.Errorf("httpmesh: shut down: %d requests are still in flight: %w", t.inFlight.Load(), context.Cause(ctx))
+	}
+}
+
+// Close refuses new requests, breaks off those in flight, and closes every
+// connection. Closing again does nothing. It returns nil.
+func (t *Transport) Close() error {
+	t.closing.Store(true)
+	t.close.Do(func() {
+		close(t.closed)
+		t.CloseIdleConnections()
+		t.network.close()
+	})
+	return nil
+}
+
+func (t *Transport) isClosed() bool {
+	select {
+	case <-t.closed:
+		return true
+	default:
+		return false
+	}
+}
