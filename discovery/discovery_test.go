@@ -1,0 +1,334 @@
+package discovery_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/rollcall-mesh/rollcall/discovery"
+	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/consultest"
+	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+	"github.com/rollcall-mesh/rollcall/discovery/registration"
+	"github.com/rollcall-mesh/rollcall/discovery/watch"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is for a busy machine; every wait ends as soon as it can.
+const patience = 30 * time.Second
+
+func listen(t *testing.T) (agent *consultest.Agent, addr string) {
+	t.Helper()
+	agent = consultest.New(t)
+	addr, err := agent.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return agent, addr
+}
+
+func open(t *testing.T, cfg discovery.Config) *discovery.Mesh {
+	t.Helper()
+	mesh, err := discovery.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := mesh.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return mesh
+}
+
+// serve answers for a service until the test ends, and returns its port.
+func serve(t *testing.T, service string, handler http.Handler) int {
+	t.Helper()
+	server := httptest.NewServer(httpmesh.Guard(service, handler))
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().(*net.TCPAddr).Port
+}
+
+func get(t *testing.T, mesh *discovery.Mesh, url string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := mesh.Client().Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	return string(body), err
+}
+
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	for !holds() {
+		select {
+		case <-ticker.C:
+		case <-deadline.C:
+			t.Fatalf("not seen in %s: %s", patience, what)
+		}
+	}
+}
+
+func TestARegisteredInstanceIsFoundAndCalledByName(t *testing.T) {
+	_, addr := listen(t)
+	port := serve(t, "order", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "laptop") }))
+	server, client := open(t, discovery.Config{Address: addr}), open(t, discovery.Config{Address: addr})
+
+	registered, err := server.Register(registration.Config{Service: "order", Port: port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-registered.Seen()
+	eventually(t, "an answer by name", func() bool {
+		body, err := get(t, client, "http://order/orders/1")
+		return err == nil && body == "laptop"
+	})
+	if client.Balancer("order") == nil {
+		t.Error("got no balancer for a service that was called")
+	}
+	if all := client.Snapshots(); len(all) != 1 || all[0].Service() != "order" || all[0].Len() != 1 {
+		t.Errorf("got %d snapshots; want the one of order, with one instance", len(all))
+	}
+	if err := registered.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Close(); err != nil {
+		t.Errorf("close after the registration was closed: %v", err)
+	}
+}
+
+func TestAServiceNobodyOffersIsErrNoInstance(t *testing.T) {
+	_, addr := listen(t)
+	mesh := open(t, discovery.Config{Address: addr})
+	// localhost has an address in every DNS: it must not be looked up there.
+	if _, err := get(t, mesh, "http://localhost/"); !errors.Is(err, discovery.ErrNoInstance) {
+		t.Errorf("got %v; want ErrNoInstance", err)
+	}
+}
+
+func TestAnAbsentConsulIsNoErrorAndHoldsNobodyUp(t *testing.T) {
+	agent, addr := listen(t)
+	agent.Break("", consultest.Refuse())
+	mesh := open(t, discovery.Config{Address: addr, Follow: []string{"order"}})
+	port := serve(t, "order", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "laptop") }))
+	registered, err := mesh.Register(registration.Config{Service: "order", Port: port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := mesh.Latest(ctx, "order"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v while nothing is known; want the caller's deadline", err)
+	}
+	agent.Mend()
+	<-registered.Seen()
+	eventually(t, "an answer once Consul is there", func() bool {
+		_, err := get(t, mesh, "http://order/")
+		return err == nil
+	})
+}
+
+func TestOpenNamesTheWrongSetting(t *testing.T) {
+	var source catalog.Fixed
+	for _, c := range []struct {
+		name string
+		cfg  discovery.Config
+		want string
+	}{
+		{"address", discovery.Config{Address: "consul"}, `Address is "consul"`},
+		{"dial timeout", discovery.Config{DialTimeout: -time.Second}, "DialTimeout is -1s"},
+		{"stale for", discovery.Config{StaleFor: -time.Second}, "StaleFor is -1s"},
+		{"follow", discovery.Config{Follow: []string{"no/name"}}, `"no/name"`},
+		{"follow beside a source", discovery.Config{Source: &source, Follow: []string{"order"}}, "Follow"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			mesh, err := discovery.Open(t.Context(), c.cfg)
+			if err == nil {
+				_ = mesh.Close()
+				t.Fatal("got no error")
+			}
+			if !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %q; want it to say %q", err, c.want)
+			}
+		})
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := discovery.Open(ended, discovery.Config{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v for a context that has ended; want its error", err)
+	}
+}
+
+func TestCloseDeregistersAndMayBeCalledTwice(t *testing.T) {
+	agent, addr := listen(t)
+	mesh := open(t, discovery.Config{Address: addr})
+	for _, service := range []string{"order", "user"} {
+		registered, err := mesh.Register(registration.Config{Service: service, Port: 8080})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-registered.Seen()
+	}
+	for range 2 {
+		if err := mesh.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	services, err := agent.Client().Agent().Services()
+	if err != nil || len(services) != 0 {
+		t.Errorf("got %v, %v after Close; want no service left", services, err)
+	}
+	if _, err := mesh.Register(registration.Config{Service: "order", Port: 8080}); !errors.Is(err, catalog.ErrClosed) {
+		t.Errorf("register: got %v after Close; want ErrClosed", err)
+	}
+	if _, err := mesh.Latest(t.Context(), "order"); !errors.Is(err, catalog.ErrClosed) {
+		t.Errorf("latest: got %v after Close; want ErrClosed", err)
+	}
+	if _, err := get(t, mesh, "http://order/"); !errors.Is(err, catalog.ErrClosed) {
+		t.Errorf("get: got %v after Close; want ErrClosed", err)
+	}
+}
+
+func TestShutdownWaitsForTheBodyInFlight(t *testing.T) {
+	var source catalog.Fixed
+	arrived, leave := make(chan struct{}), make(chan struct{})
+	port := serve(t, "order", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			close(arrived)
+			<-leave
+		}
+		fmt.Fprint(w, "laptop")
+	}))
+	if err := source.Set("order", catalog.Instance{ID: "order-1", Host: "127.0.0.1", Port: port}); err != nil {
+		t.Fatal(err)
+	}
+	mesh := open(t, discovery.Config{Source: &source, TryTimeout: -1})
+	answer, done := make(chan string, 1), make(chan error, 1)
+	go func() {
+		body, err := get(t, mesh, "http://order/slow")
+		if err != nil {
+			t.Error(err)
+		}
+		answer <- body
+	}()
+	<-arrived
+	go func() { done <- mesh.Shutdown(t.Context()) }()
+	eventually(t, "new requests refused", func() bool {
+		_, err := get(t, mesh, "http://order/")
+		return errors.Is(err, catalog.ErrClosed)
+	})
+	select {
+	case err := <-done:
+		t.Fatalf("shut down (%v) with a request in flight", err)
+	default:
+	}
+	close(leave)
+	if got := <-answer; got != "laptop" {
+		t.Errorf("got %q; want the whole answer", got)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTracesOfAllRoomsAreCalled(t *testing.T) {
+	_, addr := listen(t)
+	port := serve(t, "order", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	changed, sent, state := make(chan int, 16), make(chan string, 16), make(chan registration.State, 16)
+	mesh := open(t, discovery.Config{Address: addr, Trace: &discovery.Trace{
+		Watch:        &watch.Trace{Changed: func(s *catalog.Snapshot) { changed <- s.Len() }},
+		Registration: &registration.Trace{Changed: func(_, _ string, _, to registration.State, _ string) { state <- to }},
+		HTTP:         &httpmesh.Trace{Done: func(r *httpmesh.Report) { sent <- r.Outcome }},
+	}})
+	registered, err := mesh.Register(registration.Config{Service: "order", Port: port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-registered.Seen()
+	if to := <-state; to != registration.StateRegistered {
+		t.Errorf("got state %s first; want registered", to)
+	}
+	eventually(t, "one instance", func() bool {
+		_, err := get(t, mesh, "http://order/")
+		return err == nil && <-sent == "ok"
+	})
+	if n := <-changed; n != 1 {
+		t.Errorf("got %d instances at first; want 1", n)
+	}
+}
+
+// The real thing: two meshes, one real Consul.
+func TestTwoMeshesMeetThroughARealConsul(t *testing.T) {
+	consul := consultest.Real(t)
+	port := serve(t, "order", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "laptop") }))
+	server, client := open(t, discovery.Config{Address: consul.Addr()}), open(t, discovery.Config{Address: consul.Addr()})
+	registered, err := server.Register(registration.Config{Service: "order", Port: port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-registered.Seen()
+	eventually(t, "an answer by name", func() bool {
+		body, err := get(t, client, "http://order/orders/1")
+		return err == nil && body == "laptop"
+	})
+	consul.Pause()
+	defer consul.Resume()
+	for range 20 {
+		if _, err := get(t, client, "http://order/orders/1"); err != nil {
+			t.Fatalf("with Consul paused: %v", err)
+		}
+	}
+}
+
+func Example() {
+	var source catalog.Fixed // a real program leaves Source out: then it is Consul
+	server := httptest.NewServer(httpmesh.Guard("user", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"id":1,"name":"Alice"}`)
+	})))
+	defer server.Close()
+	port := server.Listener.Addr().(*net.TCPAddr).Port
+	if err := source.Set("user", catalog.Instance{ID: "user-1", Host: "127.0.0.1", Port: port}); err != nil {
+		log.Fatal(err)
+	}
+
+	mesh, err := discovery.Open(context.Background(), discovery.Config{Source: &source})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer mesh.Close()
+	resp, err := mesh.Client().Get("http://user/users/1") // the host is a service name
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var user struct{ Name string }
+	if err := json.NewDecoder(resp.Body).Decode(&user); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(user.Name)
+	// Output: Alice
+}
