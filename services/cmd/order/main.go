@@ -1,0 +1,66 @@
+// Command order serves orders: an instance of the service "order" in the mesh,
+// which asks the service "user".
+package main
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rollcall-mesh/rollcall/observability/health"
+	"github.com/rollcall-mesh/rollcall/services/internal/app"
+	"github.com/rollcall-mesh/rollcall/services/internal/web"
+	"github.com/rollcall-mesh/rollcall/services/order"
+)
+
+var settings struct {
+	Database    string       `name:"database" env:"ROLLCALL_DATABASE" default:"/data/order.db" help:"File of the SQLite database, shared by all instances; its folder must exist."`
+	UserTimeout app.Duration `name:"user-timeout" env:"ROLLCALL_USER_TIMEOUT" default:"800ms" min:"1ms" max:"1m" help:"How long the service user is waited for, all tries together. It should stay below the time that callers give us for a try."`
+}
+
+func main() {
+	os.Exit(app.Main(app.Spec{
+		Name:     "order",
+		Describe: "Serves orders, as an instance of the service order in the mesh.",
+		Peers:    []string{"user"},
+		// The inner hop has less than the outer one, so that there is time
+		// for a second try before the caller's is over.
+		TryTimeout: 400 * time.Millisecond,
+		Settings:   &settings,
+		Build:      build,
+	}))
+}
+
+func build(ctx context.Context, r *app.Runtime) (app.Parts, error) {
+	store, err := order.OpenSQLite(ctx, settings.Database)
+	if err != nil {
+		return app.Parts{}, err
+	}
+	r.OnClose(store.Close)
+	r.Health.Add("store", health.Decides, store.Ping)
+
+	client := &http.Client{Transport: web.PassRequestID(r.Mesh.RoundTripper())}
+	exists, err := order.NewUserEndpoint(client)
+	if err != nil {
+		return app.Parts{}, err
+	}
+	degraded := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "rollcall_degraded_answers_total",
+		Help: "Answers that were given without asking the service user, which could not be reached.",
+	})
+	if err := r.Metrics.Registry().Register(degraded); err != nil {
+		return app.Parts{}, err
+	}
+	service, err := order.NewService(order.Config{
+		Store:    store,
+		Users:    order.NewUsers(exists, time.Duration(settings.UserTimeout)),
+		Degraded: degraded.Inc,
+	})
+	if err != nil {
+		return app.Parts{}, err
+	}
+	return app.Parts{Handler: order.NewHTTPHandler(order.NewEndpoints(service), r.Log)}, nil
+}

@@ -1,0 +1,188 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+	"time"
+
+	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+	"github.com/rollcall-mesh/rollcall/services/internal/problem"
+	"github.com/rollcall-mesh/rollcall/services/internal/web"
+)
+
+// ServedByHeader of an answer holds the ID of the instance that gave it.
+const ServedByHeader = "X-Served-By"
+
+// Route sends what lies under a path to a service.
+type Route struct {
+	// Prefix is the first segment of the path, such as "/users". It fits
+	// "/users" and "/users/…", and not "/userspace".
+	Prefix string
+	// Service is the name of the service behind it.
+	Service string
+}
+
+// Config is what a Gateway is made of.
+type Config struct {
+	// Transport sends to services by their names, as a mesh's RoundTripper
+	// does. Required.
+	Transport http.RoundTripper
+	// AnswerTimeout is how long a service may take from the last piece of the
+	// request to the header of its answer, all tries together. 0 means 10s.
+	AnswerTimeout time.Duration
+	// Log gets what went wrong with a service. Required.
+	Log *slog.Logger
+}
+
+// Gateway proxies requests. Use New.
+type Gateway struct {
+	proxy         *httputil.ReverseProxy
+	answerTimeout time.Duration
+	log           *slog.Logger
+}
+
+// New returns a gateway. An error names the setting that is wrong.
+func New(cfg Config) (*Gateway, error) {
+	switch {
+	case cfg.Transport == nil:
+		return nil, errors.New("gateway: Transport is nil; want one that sends to services by their names")
+	case cfg.Log == nil:
+		return nil, errors.New("gateway: Log is nil; want a logger")
+	case cfg.AnswerTimeout < 0:
+		return nil, fmt.Errorf("gateway: AnswerTimeout is %v; want more than 0, or 0 for 10s", cfg.AnswerTimeout)
+	}
+	if cfg.AnswerTimeout == 0 {
+		cfg.AnswerTimeout = 10 * time.Second
+	}
+	g := &Gateway{answerTimeout: cfg.AnswerTimeout, log: cfg.Log}
+	g.proxy = &httputil.ReverseProxy{
+		Rewrite:        rewrite,
+		Transport:      cfg.Transport,
+		ModifyResponse: answered,
+		ErrorHandler:   g.failed,
+		FlushInterval:  -1, // each piece as it comes
+		ErrorLog:       slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+	}
+	return g, nil
+}
+
+// Handler returns a handler that serves the routes, and answers 404 to any
+// other path. Paths are matched as they came and never cleaned: what the
+// service behind makes of "//" or ".." is its own business, and a redirect
+// would cost a POST its body.
+func (g *Gateway) Handler(routes ...Route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := r.URL.EscapedPath()
+		for _, route := range routes {
+			rest, ok := strings.CutPrefix(path, route.Prefix)
+			if !ok || (rest != "" && rest[0] != '/') {
+				continue
+			}
+			r.Pattern = route.Prefix + "/" // for logs and metrics, as http.ServeMux would say it
+			g.forward(w, r, route.Service)
+			return
+		}
+		problem.Write(w, r, problem.New(http.StatusNotFound, "nothing is at %s", path))
+	})
+}
+
+// exchange is one request under way; it travels in the request's context.
+type exchange struct {
+	service string
+	report  httpmesh.Report
+	clock   *answerClock
+	body    *watchedBody // nil if there is none
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return x
+}
+
+// forward sends the request to the service and the answer back.
+func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, service string) {
+	// Else net/http reads the whole request before it sends the first piece of
+	// an answer. Connections other than HTTP/1.1's are full-duplex anyway.
+	_ = http.NewResponseController(w).EnableFullDuplex()
+
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	x := &exchange{service: service, clock: newAnswerClock(g.answerTimeout, cancel)}
+	defer x.clock.stop()
+	ctx = context.WithValue(ctx, exchangeKey{}, x)
+	out := r.WithContext(httpmesh.WithReport(ctx, &x.report))
+	if r.Body != nil && r.Body != http.NoBody {
+		x.body = &watchedBody{ReadCloser: r.Body, clock: x.clock}
+		out.Body = x.body
+	}
+	g.proxy.ServeHTTP(w, out)
+}
+
+// rewrite makes the request that goes out of the one that came in.
+func rewrite(p *httputil.ProxyRequest) {
+	out := p.Out
+	out.URL.Scheme = "http"
+	out.URL.Host = exchangeOf(out.Context()).service
+	out.URL.RawQuery = p.In.URL.RawQuery // as it came: the proxy drops what it can't parse
+	out.Host = ""                        // the service's name; what the client asked for is in X-Forwarded-Host
+	for name := range out.Header {
+		if strings.HasPrefix(name, "Rollcall-") || strings.HasPrefix(name, "X-Forwarded-") {
+			out.Header.Del(name)
+		}
+	}
+	out.Header.Del(ServedByHeader)
+	p.SetXForwarded()
+	out.Header.Set("Forwarded", forwarded(p.In))
+}
+
+// forwarded says where the request came from, by RFC 7239. We are the edge:
+// what a client says of itself there is not passed on.
+func forwarded(in *http.Request) string {
+	host, _, err := net.SplitHostPort(in.RemoteAddr)
+	from := "unknown"
+	if err == nil {
+		from = host
+		if strings.Contains(host, ":") { // section 6: IPv6 in brackets, and so quoted
+			from = `"[` + host + `]"`
+		}
+	}
+	proto := "http"
+	if in.TLS != nil {
+		proto = "https"
+	}
+	return "for=" + from + ";host=" + quote(in.Host) + ";proto=" + proto
+}
+
+// quote makes a quoted-string of RFC 9110.
+func quote(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
+
+// answered is called with the header of each answer, before it is copied.
+func answered(resp *http.Response) error {
+	x := exchangeOf(resp.Request.Context())
+	x.clock.stop()
+	resp.Header.Del(web.RequestIDHeader) // we have set ours, which is the same
+	resp.Header.Del(ServedByHeader)
+	if id := x.servedBy(); id != "" {
+		resp.Header.Set(ServedByHeader, id)
+		web.NotePeer(resp.Request.Context(), id)
+	}
+	return nil
+}
+
+// servedBy returns the ID of the instance that answered.
+func (x *exchange) servedBy() string {
+	if len(x.report.Tries) == 0 {
+		return ""
+	}
+	return x.report.Tries[len(x.report.Tries)-1].Instance.ID
+}

@@ -1,0 +1,28 @@
+package web
+
+import (
+	"net/http"
+	"net/http/pprof"
+
+	"github.com/rollcall-mesh/rollcall/observability/health"
+	"github.com/rollcall-mesh/rollcall/observability/metrics"
+	"github.com/rollcall-mesh/rollcall/services/internal/problem"
+)
+
+// Admin returns what is served on the admin port: /metrics, /livez, /readyz
+// (?verbose for more), /debug/discovery and /debug/pprof/. It is for operators
+// and probes, and must not be reachable from outside.
+func Admin(m *metrics.Metrics, checks *health.Registry, discovery Discovery) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", m.Handler())
+	mux.Handle("GET /livez", checks.LiveHandler())
+	mux.Handle("GET /readyz", checks.ReadyHandler())
+	mux.Handle("GET /debug/discovery", discovery)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return problem.Router(mux)
+}

@@ -1,0 +1,169 @@
+package web
+
+import (
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rollcall-mesh/rollcall/observability/metrics"
+	"github.com/rollcall-mesh/rollcall/services/internal/problem"
+)
+
+const (
+	// refusalTime bounds the answer to a connection over the limit.
+	refusalTime = time.Second
+	// maxRefusals is how many such answers may be under way; connections beyond
+	// are closed without one.
+	maxRefusals = 64
+)
+
+// connections counts what is open on all listeners, and refuses what is over
+// the limit.
+type connections struct {
+	limit    int64
+	metrics  *metrics.Server
+	log      *slog.Logger
+	open     atomic.Int64
+	refusals chan struct{} // a slot for each refusal under way
+	refusing sync.WaitGroup
+	loud     atomic.Int64 // when the last refusal was logged, in Unix seconds
+}
+
+func newConnections(limit int, m *metrics.Server, log *slog.Logger) *connections {
+	return &connections{limit: int64(limit), metrics: m, log: log, refusals: make(chan struct{}, maxRefusals)}
+}
+
+// wait waits for the refusals under way. All listeners must be closed.
+func (c *connections) wait() { c.refusing.Wait() }
+
+func (c *connections) listen(l net.Listener) net.Listener { return &listener{Listener: l, all: c} }
+
+// listener accepts connections up to the limit. It goes on accepting beyond,
+// and refuses: connections left in the kernel's backlog would wait unseen for
+// as long as they like.
+type listener struct {
+	net.Listener
+	all *connections
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if l.all.open.Add(1) <= l.all.limit {
+			return l.all.accepted(c), nil
+		}
+		l.all.open.Add(-1)
+		l.all.refuse(c)
+	}
+}
+
+func (c *connections) accepted(conn net.Conn) net.Conn {
+	if c.metrics != nil {
+		c.metrics.Accepted()
+	}
+	release := sync.OnceFunc(func() {
+		c.open.Add(-1)
+		if c.metrics != nil {
+			c.metrics.Closed()
+		}
+	})
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		return &tcpConn{TCPConn: tcp, release: release}
+	}
+	return &plainConn{Conn: conn, release: release}
+}
+
+// tcpConn keeps what net/http looks for in a TCP connection: CloseWrite and
+// ReadFrom.
+type tcpConn struct {
+	*net.TCPConn
+	release func()
+}
+
+func (c *tcpConn) Close() error {
+	defer c.release()
+	return c.TCPConn.Close()
+}
+
+type plainConn struct {
+	net.Conn
+	release func()
+}
+
+func (c *plainConn) Close() error {
+	defer c.release()
+	return c.Conn.Close()
+}
+
+// refuse answers 503 and closes the connection, in bounded time, without
+// holding up Accept.
+func (c *connections) refuse(conn net.Conn) {
+	if c.metrics != nil {
+		c.metrics.Refused()
+	}
+	if now := time.Now().Unix(); c.loud.Swap(now) != now { // once a second is enough
+		c.log.Warn("connections are refused", "limit", c.limit, "remote", conn.RemoteAddr().String())
+	}
+	select {
+	case c.refusals <- struct{}{}:
+	default:
+		_ = conn.Close()
+		return
+	}
+	c.refusing.Go(func() {
+		defer func() { <-c.refusals }()
+		defer conn.Close()
+		_ = answerRefusal(conn, c.limit)
+	})
+}
+
+// answerRefusal waits for the request to begin: an answer that comes before it
+// is an error to clients (net/http's: "Unsolicited response received on idle
+// HTTP channel"). A client that sends nothing is closed without one. After the
+// answer it reads what is still sent: closing before would reset the
+// connection, and the client would lose the answer.
+func answerRefusal(conn net.Conn, limit int64) error {
+	if err := conn.SetDeadline(time.Now().Add(refusalTime)); err != nil {
+		return err
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		return err
+	}
+	if _, err := conn.Write(refusal(limit)); err != nil {
+		return err
+	}
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		if err := half.CloseWrite(); err != nil {
+			return err
+		}
+	}
+	_, err := io.Copy(io.Discard, io.LimitReader(conn, MaxMaxHeaderBytes))
+	return err
+}
+
+// refusal is the whole response, as it goes on the wire: there is no request
+// to answer yet, so net/http can't write it.
+func refusal(limit int64) []byte {
+	p := problem.New(http.StatusServiceUnavailable, "%d connections are open, which is the limit; come back in a second", limit)
+	body, err := json.Marshal(p)
+	if err != nil {
+		body = nil // strings and an integer can't fail to encode
+	}
+	body = append(body, '\n')
+	head := "HTTP/1.1 503 Service Unavailable\r\n" +
+		"Content-Type: " + problem.ContentType + "\r\n" +
+		"Content-Length: " + strconv.Itoa(len(body)) + "\r\n" +
+		"Cache-Control: no-store\r\n" +
+		"Retry-After: 1\r\n" +
+		"Connection: close\r\n\r\n"
+	return append([]byte(head), body...)
+}

@@ -1,0 +1,65 @@
+package order
+
+import (
+	"context"
+
+	"github.com/go-kit/kit/endpoint"
+)
+
+// Endpoints are the service's operations as go-kit endpoints, to put middleware
+// around.
+type Endpoints struct {
+	List  endpoint.Endpoint // a ListRequest to a ListResponse
+	Find  endpoint.Endpoint // a FindRequest to a FindResponse
+	Place endpoint.Endpoint // a PlaceRequest to a PlaceResponse
+}
+
+// ListRequest asks for a user's orders.
+type ListRequest struct{ User int64 }
+
+// ListResponse has them.
+type ListResponse struct {
+	Orders   []Order
+	Degraded bool
+}
+
+// FindRequest asks for one order of a user.
+type FindRequest struct{ User, Order int64 }
+
+// FindResponse has it.
+type FindResponse struct {
+	Order    Order
+	Degraded bool
+}
+
+// PlaceRequest asks for a new order.
+type PlaceRequest struct {
+	User int64
+	Item string
+}
+
+// PlaceResponse has the new order and its user.
+type PlaceResponse struct {
+	User  int64
+	Order Order
+}
+
+// NewEndpoints returns the service's endpoints.
+func NewEndpoints(s Service) Endpoints {
+	return Endpoints{
+		List: func(ctx context.Context, request any) (any, error) {
+			orders, degraded, err := s.Orders(ctx, request.(ListRequest).User)
+			return ListResponse{Orders: orders, Degraded: degraded}, err
+		},
+		Find: func(ctx context.Context, request any) (any, error) {
+			r := request.(FindRequest)
+			order, degraded, err := s.Order(ctx, r.User, r.Order)
+			return FindResponse{Order: order, Degraded: degraded}, err
+		},
+		Place: func(ctx context.Context, request any) (any, error) {
+			r := request.(PlaceRequest)
+			order, err := s.Place(ctx, r.User, r.Item)
+			return PlaceResponse{User: r.User, Order: order}, err
+		},
+	}
+}

@@ -1,0 +1,154 @@
+// Package order is the service that knows who ordered what: a plain Go
+// [Service], go-kit [Endpoints] around it, and their binding to HTTP,
+// [NewHTTPHandler]. Orders live in a [Store]; [OpenSQLite] gives one. Whether a
+// user exists is the user service's to say, each time: see [Users]. Everything
+// here is safe for any number of goroutines.
+package order
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/rollcall-mesh/rollcall/services/internal/text"
+)
+
+// Order is one order, as JSON shows it.
+type Order struct {
+	ID   int64  `json:"order_id"`
+	Item string `json:"item"`
+}
+
+var (
+	// ErrUserNotFound is the error, wrapped, of a request for a user that the
+	// user service does not know.
+	ErrUserNotFound = errors.New("no such user")
+	// ErrNotFound is the error, wrapped, of a request for an order that its
+	// user does not have.
+	ErrNotFound = errors.New("no such order")
+	// ErrUsersUnavailable is the error, wrapped, of a request that needs to
+	// know whether a user exists while the user service does not answer.
+	ErrUsersUnavailable = errors.New("the user service does not answer")
+)
+
+// Service is what can be done with orders. An ID is at least 1.
+//
+// An answer is degraded if the user service could not be asked, and the user's
+// orders prove that there is such a user; so it is true all the same, unless the
+// user is gone since.
+type Service interface {
+	// Orders returns a user's orders, the oldest first; none is not nil.
+	Orders(ctx context.Context, user int64) (orders []Order, degraded bool, err error)
+	// Order returns one order of a user. That there is no such order can be
+	// said degraded too: then the error wraps ErrUsersUnavailable as well as
+	// ErrNotFound.
+	Order(ctx context.Context, user, order int64) (o Order, degraded bool, err error)
+	// Place makes an order of an item, under an ID that was never used before.
+	// An item that text.Check refuses is its *text.InvalidError.
+	Place(ctx context.Context, user int64, item string) (Order, error)
+}
+
+// Store keeps orders. An error for one that is not there wraps ErrNotFound.
+type Store interface {
+	Orders(ctx context.Context, user int64) ([]Order, error)
+	Order(ctx context.Context, user, order int64) (Order, error)
+	Place(ctx context.Context, user int64, item string) (Order, error)
+}
+
+// Users says whether a user exists. An error means that it could not find out.
+type Users interface {
+	Exists(ctx context.Context, user int64) (bool, error)
+}
+
+// Config is what a Service is made of.
+type Config struct {
+	Store Store // required
+	Users Users // required
+	// Degraded is told of each degraded answer. nil means nobody.
+	Degraded func()
+}
+
+// NewService returns the service.
+func NewService(cfg Config) (Service, error) {
+	if cfg.Store == nil {
+		return nil, errors.New("order: Store is nil; want one")
+	}
+	if cfg.Users == nil {
+		return nil, errors.New("order: Users is nil; want one")
+	}
+	if cfg.Degraded == nil {
+		cfg.Degraded = func() {}
+	}
+	return &service{cfg}, nil
+}
+
+type service struct{ cfg Config }
+
+func (s *service) Orders(ctx context.Context, user int64) ([]Order, bool, error) {
+	unavailable := s.check(ctx, user)
+	if unavailable != nil && !errors.Is(unavailable, ErrUsersUnavailable) {
+		return nil, false, unavailable
+	}
+	orders, err := s.cfg.Store.Orders(ctx, user)
+	if err != nil {
+		return nil, false, err
+	}
+	if unavailable == nil {
+		return orders, false, nil
+	}
+	if len(orders) == 0 {
+		return nil, false, unavailable
+	}
+	s.cfg.Degraded()
+	return orders, true, nil
+}
+
+func (s *service) Order(ctx context.Context, user, order int64) (Order, bool, error) {
+	unavailable := s.check(ctx, user)
+	if unavailable != nil && !errors.Is(unavailable, ErrUsersUnavailable) {
+		return Order{}, false, unavailable
+	}
+	found, err := s.cfg.Store.Order(ctx, user, order)
+	if unavailable == nil || err != nil && !errors.Is(err, ErrNotFound) {
+		return found, false, err
+	}
+	if err != nil {
+		// Any other order proves the user as well.
+		others, otherErr := s.cfg.Store.Orders(ctx, user)
+		if otherErr != nil {
+			return Order{}, false, otherErr
+		}
+		if len(others) == 0 {
+			return Order{}, false, unavailable
+		}
+		err = fmt.Errorf("%w (%w)", err, unavailable)
+	}
+	s.cfg.Degraded()
+	return found, true, err
+}
+
+func (s *service) Place(ctx context.Context, user int64, item string) (Order, error) {
+	if err := text.Check("item", item); err != nil {
+		return Order{}, err
+	}
+	if err := s.check(ctx, user); err != nil {
+		return Order{}, err
+	}
+	return s.cfg.Store.Place(ctx, user, item)
+}
+
+// check returns nil for a user that exists, and an error that wraps
+// ErrUserNotFound for one that does not, ErrUsersUnavailable when nobody can say
+// so, and the context's own error for a request that is over.
+func (s *service) check(ctx context.Context, user int64) error {
+	exists, err := s.cfg.Users.Exists(ctx, user)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return fmt.Errorf("check user %d: %w (%w)", user, context.Cause(ctx), err)
+	case err != nil:
+		return fmt.Errorf("check user %d: %w: %w", user, ErrUsersUnavailable, err)
+	case !exists:
+		return fmt.Errorf("check user %d: %w", user, ErrUserNotFound)
+	}
+	return nil
+}

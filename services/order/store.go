@@ -1,0 +1,88 @@
+package order
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/rollcall-mesh/rollcall/services/internal/sqlite"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// SQLite is a Store in a SQLite database, which several processes on one
+// machine may share.
+type SQLite struct{ db *sqlite.DB }
+
+// OpenSQLite opens the store at path, as sqlite.Open does. On first start it
+// holds the orders 101 Laptop and 102 Mouse of user 1, and 103 Keyboard of
+// user 2.
+func OpenSQLite(ctx context.Context, path string) (*SQLite, error) {
+	schema, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, fmt.Errorf("find the orders' migrations: %w", err)
+	}
+	db, err := sqlite.Open(ctx, path, schema)
+	if err != nil {
+		return nil, err
+	}
+	return &SQLite{db: db}, nil
+}
+
+// Orders returns a user's orders by their IDs; none is not nil.
+func (s *SQLite) Orders(ctx context.Context, user int64) (_ []Order, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("read the orders of user %d: %w", user, sqlite.Classify(err))
+		}
+	}()
+	rows, err := s.db.Reads().QueryContext(ctx, "SELECT order_id, item FROM orders WHERE user_id = ? ORDER BY order_id", user)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	orders := []Order{}
+	for rows.Next() {
+		var o Order
+		if err := rows.Scan(&o.ID, &o.Item); err != nil {
+			return nil, err
+		}
+		orders = append(orders, o)
+	}
+	return orders, rows.Err()
+}
+
+// Order returns one order of a user.
+func (s *SQLite) Order(ctx context.Context, user, order int64) (Order, error) {
+	o := Order{ID: order}
+	err := s.db.Reads().QueryRowContext(ctx, "SELECT item FROM orders WHERE order_id = ? AND user_id = ?", order, user).Scan(&o.Item)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Order{}, fmt.Errorf("read order %d of user %d: %w", order, user, ErrNotFound)
+	}
+	if err != nil {
+		return Order{}, fmt.Errorf("read order %d of user %d: %w", order, user, sqlite.Classify(err))
+	}
+	return o, nil
+}
+
+// Place adds an order.
+func (s *SQLite) Place(ctx context.Context, user int64, item string) (Order, error) {
+	o := Order{Item: item}
+	err := s.db.Write(ctx, func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, "INSERT INTO orders (user_id, item) VALUES (?, ?) RETURNING order_id", user, item).Scan(&o.ID)
+	})
+	if err != nil {
+		return Order{}, fmt.Errorf("place an order for user %d: %w", user, err)
+	}
+	return o, nil
+}
+
+// Ping reports whether the store answers.
+func (s *SQLite) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
+
+// Close closes the store. Closing again does nothing.
+func (s *SQLite) Close() error { return s.db.Close() }

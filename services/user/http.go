@@ -1,0 +1,61 @@
+package user
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+
+	"github.com/go-kit/kit/endpoint"
+
+	"github.com/rollcall-mesh/rollcall/services/internal/problem"
+	"github.com/rollcall-mesh/rollcall/services/internal/rest"
+)
+
+// NewHTTPHandler binds the endpoints to HTTP:
+//
+//	GET  /users/{id}  200, the user
+//	POST /users       201, the new user, and its Location
+//
+// Everything else, and every error, is a problem (RFC 9457). Errors that are
+// our fault are logged.
+func NewHTTPHandler(e Endpoints, log *slog.Logger) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /users/{id}", rest.Server(sayNotFound(e.Find), decodeFind, encodeFind, log))
+	mux.Handle("POST /users", rest.Server(e.Create, decodeCreate, encodeCreated, log))
+	return problem.Router(mux)
+}
+
+// sayNotFound makes a 404 problem of ErrNotFound.
+func sayNotFound(next endpoint.Endpoint) endpoint.Endpoint {
+	return func(ctx context.Context, request any) (any, error) {
+		response, err := next(ctx, request)
+		if errors.Is(err, ErrNotFound) {
+			p := problem.New(http.StatusNotFound, "there is no user %d", request.(FindRequest).ID)
+			p.Cause = err
+			return nil, p
+		}
+		return response, err
+	}
+}
+
+func decodeFind(_ context.Context, r *http.Request) (any, error) {
+	id, err := rest.ID(r, "id")
+	return FindRequest{ID: id}, err
+}
+
+func encodeFind(_ context.Context, w http.ResponseWriter, response any) error {
+	return rest.Encode(w, http.StatusOK, response)
+}
+
+func decodeCreate(_ context.Context, r *http.Request) (any, error) {
+	var request CreateRequest
+	err := rest.Decode(r, rest.Fields{"name": &request.Name})
+	return request, err
+}
+
+func encodeCreated(_ context.Context, w http.ResponseWriter, response any) error {
+	w.Header().Set("Location", "/users/"+strconv.FormatInt(response.(User).ID, 10))
+	return rest.Encode(w, http.StatusCreated, response)
+}

@@ -1,0 +1,53 @@
+// Package user is the service that knows the users: a plain Go [Service],
+// go-kit [Endpoints] around it, and their binding to HTTP, [NewHTTPHandler].
+// Users live in a [Store]; [OpenSQLite] gives one. Everything here is safe for
+// any number of goroutines.
+package user
+
+import (
+	"context"
+	"errors"
+
+	"github.com/rollcall-mesh/rollcall/services/internal/text"
+)
+
+// User is one user, as JSON shows it.
+type User struct {
+	ID   int64  `json:"id"`
+	Name string `json:"name"`
+}
+
+// ErrNotFound is the error, wrapped, of whoever asks for a user that is not
+// there.
+var ErrNotFound = errors.New("no such user")
+
+// Service is what can be done with users. An ID is at least 1.
+type Service interface {
+	// User returns the user with the ID, or an error that wraps ErrNotFound.
+	User(ctx context.Context, id int64) (User, error)
+	// Create makes a user of the name, under an ID that was never used before.
+	// A name that text.Check refuses is its *text.InvalidError.
+	Create(ctx context.Context, name string) (User, error)
+}
+
+// Store keeps users. An error for one that is not there wraps ErrNotFound.
+type Store interface {
+	User(ctx context.Context, id int64) (User, error)
+	Create(ctx context.Context, name string) (User, error)
+}
+
+// NewService returns the service over a store.
+func NewService(store Store) Service { return service{store} }
+
+type service struct{ store Store }
+
+func (s service) User(ctx context.Context, id int64) (User, error) {
+	return s.store.User(ctx, id)
+}
+
+func (s service) Create(ctx context.Context, name string) (User, error) {
+	if err := text.Check("name", name); err != nil {
+		return User{}, err
+	}
+	return s.store.Create(ctx, name)
+}

@@ -1,0 +1,64 @@
+package user
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/rollcall-mesh/rollcall/services/internal/sqlite"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// SQLite is a Store in a SQLite database, which several processes on one
+// machine may share.
+type SQLite struct{ db *sqlite.DB }
+
+// OpenSQLite opens the store at path, as sqlite.Open does. On first start it
+// holds the users 1 Alice, 2 Bob and 3 Carol.
+func OpenSQLite(ctx context.Context, path string) (*SQLite, error) {
+	schema, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, fmt.Errorf("find the users' migrations: %w", err)
+	}
+	db, err := sqlite.Open(ctx, path, schema)
+	if err != nil {
+		return nil, err
+	}
+	return &SQLite{db: db}, nil
+}
+
+// User returns the user with the ID.
+func (s *SQLite) User(ctx context.Context, id int64) (User, error) {
+	u := User{ID: id}
+	err := s.db.Reads().QueryRowContext(ctx, "SELECT name FROM users WHERE id = ?", id).Scan(&u.Name)
+	if errors.Is(err, sql.ErrNoRows) {
+		return User{}, fmt.Errorf("read user %d: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return User{}, fmt.Errorf("read user %d: %w", id, sqlite.Classify(err))
+	}
+	return u, nil
+}
+
+// Create adds a user.
+func (s *SQLite) Create(ctx context.Context, name string) (User, error) {
+	u := User{Name: name}
+	err := s.db.Write(ctx, func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, "INSERT INTO users (name) VALUES (?) RETURNING id", name).Scan(&u.ID)
+	})
+	if err != nil {
+		return User{}, fmt.Errorf("create a user: %w", err)
+	}
+	return u, nil
+}
+
+// Ping reports whether the store answers.
+func (s *SQLite) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
+
+// Close closes the store. Closing again does nothing.
+func (s *SQLite) Close() error { return s.db.Close() }
