@@ -1,0 +1,99 @@
+# `make` alone lists the targets. What takes more than a line stands in a
+# script beside what it is about; each can be run without make.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The modules that hold our own code. Those in compose/tools only build
+# somebody else's.
+MODULES := . compose/e2e
+
+TOOL := compose/tools/build.sh
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: ## bring the fleet up and wait until all of it is healthy
+	@compose/up.sh
+
+.PHONY: down
+down: ## stop the fleet; its data stays
+	@compose/down.sh
+
+.PHONY: clean
+clean: ## stop the fleet; remove its data, its images and what `make up` wrote here
+	@compose/clean.sh
+
+.PHONY: logs
+logs: ## follow the fleet's logs
+	@docker compose logs --follow --tail 20
+
+.PHONY: images
+images: ## pull or build the fleet's images, without starting it
+	@compose/images.sh
+
+.PHONY: tools
+tools: ## build the tools that `make test` needs into the user's cache
+	@for tool in golangci-lint consul prometheus; do $(TOOL) $$tool; done
+
+.PHONY: test
+test: ## all of it: unit, real Consul, lint, compose, end to end
+	@.ci/test
+
+.PHONY: test-unit
+test-unit: ## the inner loop: unit tests; no Docker, no Consul
+	@env -u CONSUL_BIN go test ./...
+
+.PHONY: test-real
+test-real: ## unit tests and the same behaviours against a real Consul, with the race detector
+	@CONSUL_BIN="$$($(TOOL) consul)/consul" go test -race ./...
+
+.PHONY: e2e
+e2e: ## the composed fleet, end to end, beside a running one
+	@compose/images.sh
+	@cd compose/e2e && ROLLCALL_E2E=1 go test -v -count=1 -timeout 15m .
+
+.PHONY: bench
+bench: ## benchmarks, with allocations
+	@go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: lint
+lint: ## golangci-lint on each module, and shellcheck where it is installed
+	@lint="$$($(TOOL) golangci-lint)/golangci-lint"; failed=0; \
+	for module in $(MODULES); do \
+		(cd $$module && "$$lint" run --config "$(CURDIR)/.golangci.yml" ./...) || failed=1; \
+	done; \
+	if command -v shellcheck >/dev/null; then \
+		shellcheck compose/*.sh compose/tools/*.sh .ci/run .ci/test || failed=1; \
+	else \
+		echo 'shellcheck is not installed: the scripts were not checked'; \
+	fi; \
+	exit $$failed
+
+.PHONY: vet
+vet: ## go vet on each module
+	@for module in $(MODULES); do (cd $$module && go vet ./...); done
+
+.PHONY: fmt
+fmt: ## format all Go code
+	@lint="$$($(TOOL) golangci-lint)/golangci-lint"; \
+	for module in $(MODULES); do (cd $$module && "$$lint" fmt --config "$(CURDIR)/.golangci.yml" ./...); done
+
+.PHONY: tidy-check
+tidy-check: ## whether each go.mod and go.sum says what the code needs
+	@failed=0; for module in $(MODULES); do (cd $$module && go mod tidy -diff) || failed=1; done; exit $$failed
+
+.PHONY: check-config
+check-config: ## whether Consul and Prometheus take their configuration
+	@for tool in consul prometheus; do \
+		name="$$($(TOOL) --name $$tool)"; \
+		grep -Eq "/$$tool:v?$${name#$$tool-}}" compose/$$tool.yaml || \
+			{ echo "compose/$$tool.yaml pins another version than compose/tools/$$tool/go.mod: $$name"; exit 1; }; \
+	done
+	@"$$($(TOOL) prometheus)/promtool" check config observability/prometheus/prometheus.yml
+	@bind="$$(mktemp -d)"; trap 'rm -rf "$$bind"' EXIT; \
+	printf '%s\n' 'bind_addr = "127.0.0.1"' 'data_dir = "/consul/data"' > "$$bind/command-line.hcl"; \
+	"$$($(TOOL) consul)/consul" validate compose/consul "$$bind"

@@ -1,0 +1,91 @@
+# Shared by the scripts of this folder; sourced, never run.
+# Written for bash 3.2, which is what macOS has.
+# shellcheck shell=bash disable=SC2034 # its variables are used by those who source it
+
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+tools=${XDG_CACHE_HOME:-$HOME/.cache}/rollcall/tools
+
+# The images' own project name, whatever project they run in: Compose labels an
+# image with it, and another label would make another image.
+image_project=rollcall
+
+say() { printf '%s\n' "$*"; }
+warn() { printf '%s\n' "$*" >&2; }
+die() {
+  warn "error: $*"
+  exit 1
+}
+
+# setting NAME DEFAULT: from the environment, else from .env, else the default:
+# the order that Compose has.
+setting() {
+  local value=${!1-}
+  if [ -z "$value" ] && [ -f "$root/.env" ]; then
+    value=$(sed -n "s/^[[:space:]]*\(export \)\{0,1\}$1=//p" "$root/.env" | tail -n 1 | tr -d "\"'\r")
+  fi
+  printf '%s' "${value:-$2}"
+}
+
+project() { setting COMPOSE_PROJECT_NAME rollcall; }
+
+compose() { docker compose --project-directory "$root" -f "$root/compose.yaml" "$@"; }
+
+# quietly LOG COMMAND…: runs a command whose output is of use only if it fails.
+quietly() {
+  local log=$1
+  shift
+  if ! "$@" >"$log" 2>&1; then
+    tail -n 40 "$log" >&2
+    return 1
+  fi
+}
+
+# need_docker: the client, and an engine that answers.
+need_docker() {
+  command -v docker >/dev/null ||
+    die "docker is not on the PATH; install Docker Engine 20.10 or newer"
+  docker version --format '{{.Server.Version}}' >/dev/null 2>&1 ||
+    die "the Docker engine does not answer; start it, or see what \`docker info\` says"
+}
+
+need_compose() {
+  docker compose version >/dev/null 2>&1 ||
+    die "docker has no compose plugin yet; \`make up\` installs one"
+}
+
+# The variable that a binary's version is stamped into.
+version_variable=github.com/rollcall-mesh/rollcall/services/internal/app.Version
+
+version() {
+  local v=${ROLLCALL_VERSION:-}
+  [ -n "$v" ] || v=$(git -C "$root" describe --tags --always --dirty 2>/dev/null) || v=dev
+  printf '%s' "$v"
+}
+
+# The lines of .env that are ours stand between these two; the others are left
+# as a person wrote them.
+env_begin='# rollcall: written by make up, replaced each time'
+env_end='# rollcall: end'
+
+# write_env LINE…: our lines of .env. None: takes them out, and the file with
+# them if nothing else is in it.
+write_env() {
+  local new=$root/.env.new
+  if [ -f "$root/.env" ]; then
+    awk -v begin="$env_begin" -v end="$env_end" \
+      '$0 == begin { ours = 1 } !ours { print } $0 == end { ours = 0 }' "$root/.env" >"$new"
+  else
+    : >"$new"
+  fi
+  [ $# -eq 0 ] || printf '%s\n' "$env_begin" "$@" "$env_end" >>"$new"
+  if [ -s "$new" ]; then
+    mv "$new" "$root/.env"
+  else
+    rm -f "$new" "$root/.env"
+  fi
+}
+
+# free_gb FOLDER: whole gigabytes that are free where it lies.
+free_gb() { df -Pk "$1" | awk 'NR == 2 { print int($4 / 1048576) }'; }
