@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -77,8 +78,10 @@ type Mesh struct {
 	transport *httpmesh.Transport
 	client    *http.Client
 
-	mu         sync.Mutex // guards what follows
+	mu         sync.Mutex     // guards what follows
+	registrar  *consul.Client // for all registrations; nil before the first
 	registered []*registration.Registered
+	closeIdle  []func() // of the clients
 	closed     bool
 }
 
@@ -100,11 +103,12 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 	case m.source != nil && len(cfg.Follow) > 0:
 		return nil, errors.New("discovery: Follow is set beside Source; want one of them, since a Source follows by itself")
 	case m.source == nil:
-		client, err := consul.New(m.consul)
+		client, closeIdle, err := consul.Open(m.consul)
 		if err != nil {
 			return nil, fmt.Errorf("discovery: %w", err)
 		}
-		m.watcher, err = watch.New(watch.Config{
+		m.closeIdle = append(m.closeIdle, closeIdle)
+		m.watcher, err = watch.New(watch.Config{ //nolint:contextcheck // its watches end by Close, not with ctx
 			Client:     client,
 			MissingFor: cfg.MissingFor,
 			StaleFor:   cfg.StaleFor,
@@ -163,19 +167,12 @@ func (m *Mesh) Snapshots() []*catalog.Snapshot {
 // far.
 func (m *Mesh) Balancer(service string) *balancer.Balancer { return m.transport.Balancer(service) }
 
-// Register begins an instance's life in Consul, over connections of its own
-// that the watches can't starve. The Client, ConsulAddr, Trace and Log of cfg
+// Register begins an instance's life in Consul, over connections that the
+// watches can't starve. The Client, ConsulAddr, Trace and Log of cfg
 // are filled in where they are empty. It does not wait for Consul: an error means
 // a wrong setting or a closed mesh. Close the result to deregister; the mesh's
 // Close does so too.
 func (m *Mesh) Register(cfg registration.Config) (*registration.Registered, error) {
-	if cfg.Client == nil {
-		client, err := consul.New(m.consul)
-		if err != nil {
-			return nil, fmt.Errorf("discovery: register %s: %w", cfg.Service, err)
-		}
-		cfg.Client = client
-	}
 	if cfg.ConsulAddr == "" {
 		cfg.ConsulAddr = m.consul.HostPort()
 	}
@@ -190,6 +187,20 @@ func (m *Mesh) Register(cfg registration.Config) (*registration.Registered, erro
 	if m.closed {
 		return nil, fmt.Errorf("discovery: register %s: %w", cfg.Service, catalog.ErrClosed)
 	}
+	if cfg.Client == nil {
+		if m.registrar == nil {
+			client, closeIdle, err := consul.Open(m.consul)
+			if err != nil {
+				return nil, fmt.Errorf("discovery: register %s: %w", cfg.Service, err)
+			}
+			m.registrar = client
+			m.closeIdle = append(m.closeIdle, closeIdle)
+		}
+		cfg.Client = m.registrar
+	}
+	m.registered = slices.DeleteFunc(m.registered, func(r *registration.Registered) bool {
+		return r.Status().State == registration.StateGone // closed by its owner
+	})
 	registered, err := registration.Start(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("discovery: %w", err)
@@ -209,8 +220,8 @@ func (m *Mesh) Shutdown(ctx context.Context) error {
 // may be called twice.
 func (m *Mesh) Close() error {
 	m.mu.Lock()
-	registered := m.registered
-	m.registered, m.closed = nil, true
+	registered, closeIdle := m.registered, m.closeIdle
+	m.registered, m.closeIdle, m.closed = nil, nil, true
 	m.mu.Unlock()
 
 	errs := make([]error, len(registered), len(registered)+2)
@@ -224,6 +235,9 @@ func (m *Mesh) Close() error {
 	}
 	if m.watcher != nil {
 		errs = append(errs, m.watcher.Close())
+	}
+	for _, closeIdle := range closeIdle {
+		closeIdle()
 	}
 	return errors.Join(errs...)
 }

@@ -28,7 +28,7 @@ func (l *life) look(ctx context.Context) {
 	)
 	err := l.call(ctx, opLook, func(q *api.QueryOptions) (err error) {
 		q.Filter = "Service.ID == " + strconv.Quote(l.cfg.ID)
-		entries, meta, err = l.cfg.Client.Health().Service(l.cfg.Service, "", false, q)
+		entries, meta, err = consul.Instances(l.cfg.Client, l.cfg.Service, q)
 		return err
 	})
 	if err == nil && len(entries) == 0 && meta.ResultsFilteredByACLs {

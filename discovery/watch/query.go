@@ -2,7 +2,6 @@ package watch
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -87,19 +86,12 @@ func (w *Watcher) ask(ctx context.Context, service string, k kind, index uint64)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	a = answer{kind: k, sent: time.Now()}
-	defer func() {
-		// consul/api v1.34.5 dereferences nil when a check has "Definition":
-		// null (found by FuzzAnswer). No answer may end the process.
-		if p := recover(); p != nil {
-			a = answer{kind: k, sent: a.sent, err: fmt.Errorf("the answer made consul/api panic: %v", p)}
-		}
-	}()
-	entries, meta, err := w.cfg.Client.Health().Service(service, "", false, options.WithContext(ctx))
+	entries, meta, err := consul.Instances(w.cfg.Client, service, options.WithContext(ctx))
 	if err != nil {
 		if consul.StatusCode(err) == http.StatusTooManyRequests {
 			w.blocking.squeeze()
 		}
-		a.err = consul.Clip(err)
+		a.err = err
 		return a
 	}
 	a.entries, a.meta = entries, *meta

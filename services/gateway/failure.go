@@ -14,6 +14,8 @@ import (
 	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 )
 
+var errMisdirected = errors.New("every address that was tried belongs to another service")
+
 // unserved is the problem of a request that no instance answered: RFC 9457's
 // members, and three of ours (its section 3.2 allows for them).
 type unserved struct {
@@ -60,6 +62,9 @@ func (x *exchange) problem(err, cause error) *unserved {
 	}
 	if errors.Is(cause, errNoAnswer) {
 		return say(http.StatusGatewayTimeout, "did not answer in time")
+	}
+	if errors.Is(err, errMisdirected) {
+		return say(http.StatusServiceUnavailable, "can't be reached")
 	}
 	failure, ok := errors.AsType[*httpmesh.Error](err)
 	if !ok {

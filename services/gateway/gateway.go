@@ -170,6 +170,11 @@ func quote(s string) string {
 func answered(resp *http.Response) error {
 	x := exchangeOf(resp.Request.Context())
 	x.clock.stop()
+	if resp.StatusCode == http.StatusMisdirectedRequest {
+		// Each address that was tried belongs to another service by now. The
+		// client asked for nothing wrong, so it is not told 421.
+		return errMisdirected
+	}
 	resp.Header.Del(web.RequestIDHeader) // we have set ours, which is the same
 	resp.Header.Del(ServedByHeader)
 	if id := x.servedBy(); id != "" {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/services/gateway"
 	"github.com/rollcall-mesh/rollcall/services/internal/web"
 )
@@ -271,6 +272,25 @@ func TestUnreachableServiceIs503AndSaysHowManyWereTried(t *testing.T) {
 		if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || p.Service != "order" || p.Known != 2 || p.Tried != 2 {
 			t.Errorf("%s: got %s, %+v; want 503, 2 known, 2 tried", method, resp.Status, p)
 		}
+	}
+}
+
+func TestAddressesThatBelongToAnotherServiceAre503(t *testing.T) {
+	d := open(t, options{})
+	var moved []catalog.Instance
+	for n := range 2 {
+		s := httptest.NewServer(httpmesh.Guard("user", http.NotFoundHandler()))
+		t.Cleanup(s.Close)
+		at := netip.MustParseAddrPort(s.Listener.Addr().String())
+		moved = append(moved, catalog.Instance{ID: fmt.Sprint("order-", n), Host: at.Addr().String(), Port: int(at.Port())})
+	}
+	if err := d.fleet.Set("order", moved...); err != nil {
+		t.Fatal(err)
+	}
+	resp, text := d.do(d.request(http.MethodGet, "/orders/1", nil))
+	p := d.unserved(resp, text)
+	if resp.StatusCode != 503 || p.Service != "order" || p.Known != 2 || p.Tried < 2 || resp.Header.Get(gateway.ServedByHeader) != "" {
+		t.Errorf("got %s, %+v; want 503, 2 known, 2 or more tried, and nobody who served", resp.Status, p)
 	}
 }
 

@@ -57,6 +57,9 @@ type Config struct {
 	MaxConns int
 }
 
+// Client is the API's client, by a name for those who only pass it on.
+type Client = api.Client
+
 // New returns a client with a connection pool of its own. It makes no
 // connection: an error means a wrong setting. Idle connections are closed
 // after 30 seconds.

@@ -3,6 +3,7 @@ package consul
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -52,6 +53,20 @@ func Clip(err error) error {
 		cut--
 	}
 	return api.StatusError{Code: status.Code, Body: status.Body[:cut] + "…"}
+}
+
+// Instances asks for all instances of a service, whatever their health. An
+// answer that makes the API client panic is an error, and errors are clipped.
+func Instances(client *api.Client, service string, q *api.QueryOptions) (entries []*api.ServiceEntry, meta *api.QueryMeta, err error) {
+	defer func() {
+		// consul/api v1.34.5 dereferences nil when a check has "Definition":
+		// null (found by watch's FuzzAnswer). No answer may end the process.
+		if p := recover(); p != nil {
+			entries, meta, err = nil, nil, fmt.Errorf("the answer made consul/api panic: %v", p)
+		}
+	}()
+	entries, meta, err = client.Health().Service(service, "", false, q)
+	return entries, meta, Clip(err)
 }
 
 // The bounds of Backoff.

@@ -24,6 +24,7 @@ func main() {
 		Describe:     "The one door into the mesh: sends requests from outside to the services user and order.",
 		Peers:        []string{"user", "order"},
 		WaitForPeers: true,
+		Edge:         true,
 		Settings:     &settings,
 		Build:        build,
 	}))

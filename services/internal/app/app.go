@@ -64,6 +64,10 @@ type Spec struct {
 	// WaitForPeers makes the service not ready until it had its first answer
 	// about each peer; for a door, which can do nothing without them.
 	WaitForPeers bool
+	// Edge says that requests come from outside the mesh: what their
+	// Rollcall-Service header says counts for nothing. The others answer 421
+	// where it names another service.
+	Edge bool
 	// Build makes the service's parts. Required. What it opens it closes by
 	// Runtime.OnClose; its context ends when the start is given up.
 	Build func(context.Context, *Runtime) (Parts, error)

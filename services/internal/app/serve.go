@@ -159,8 +159,11 @@ func (s *service) start(ctx context.Context, p Process) error {
 	})
 	s.traffic = web.New(web.Config{Limits: s.settings.traffic(parts.Stream), Metrics: s.metrics.Server(), Log: s.log}) //nolint:contextcheck // as above
 	for n, port := range ports {
-		guarded := httpmesh.Guard(s.spec.Name, port.Handler)
-		s.serving.Go(func() { s.failed <- s.traffic.Serve(at[n], guarded) })
+		handler := port.Handler
+		if !s.spec.Edge {
+			handler = httpmesh.Guard(s.spec.Name, handler)
+		}
+		s.serving.Go(func() { s.failed <- s.traffic.Serve(at[n], handler) })
 	}
 	s.listening.Store(true)
 	if err := s.register(at[0].Addr(), adminAt.Addr()); err != nil { //nolint:contextcheck // the registration ends by Close, not with the start

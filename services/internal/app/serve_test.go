@@ -37,16 +37,22 @@ type program struct {
 // begin runs the service h, and waits until it serves.
 func begin(t *testing.T, consul string, h http.Handler, args ...string) *program {
 	t.Helper()
+	return beginAs(t, Spec{Name: "user"}, consul, h, args...)
+}
+
+// beginAs is begin, of a service that is also what spec says.
+func beginAs(t *testing.T, spec Spec, consul string, h http.Handler, args ...string) *program {
+	t.Helper()
 	p := &program{
 		t: t, signals: make(chan os.Signal, 2), log: &lines{}, code: make(chan int, 1),
 		client: &http.Client{Transport: &http.Transport{}}, closed: make(chan string, 8),
 	}
-	spec := Spec{Name: "user", Build: func(_ context.Context, r *Runtime) (Parts, error) {
+	spec.Build = func(_ context.Context, r *Runtime) (Parts, error) {
 		r.OnClose(func() error { p.closed <- "store"; return nil })
 		r.OnClose(func() error { p.closed <- "cache"; return nil })
 		r.Health.Add("store", health.Decides, func(context.Context) error { return nil })
 		return Parts{Handler: h}, nil
-	}}
+	}
 	args = append([]string{"--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--consul=" + consul, "--settle=100ms", "--log-format=json"}, args...)
 	at := make(chan string, 2)
 	ctx := context.WithoutCancel(t.Context())
@@ -194,24 +200,32 @@ func TestServiceServesAndIsReadyWithoutConsul(t *testing.T) {
 	}
 }
 
-func TestRequestForAnotherServiceIsRefused(t *testing.T) {
+func TestRequestForAnotherServiceIsRefusedExceptAtTheEdge(t *testing.T) {
 	t.Parallel()
-	p := begin(t, nobody(t), hello)
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.traffic+"/", nil)
-	if err != nil {
-		t.Fatal(err)
+	for _, tc := range []struct {
+		spec Spec
+		want int
+	}{
+		{Spec{Name: "user"}, http.StatusMisdirectedRequest},
+		{Spec{Name: "gateway", Edge: true}, http.StatusOK},
+	} {
+		p := beginAs(t, tc.spec, nobody(t), hello)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.traffic+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Rollcall-Service", "order")
+		resp, err := p.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != tc.want {
+			t.Errorf("%s: got %s; want %d", tc.spec.Name, resp.Status, tc.want)
+		}
+		p.signals <- syscall.SIGINT
+		p.exit(ExitDrained)
 	}
-	req.Header.Set("Rollcall-Service", "order")
-	resp, err := p.client.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusMisdirectedRequest {
-		t.Errorf("got %s; want 421", resp.Status)
-	}
-	p.signals <- syscall.SIGINT
-	p.exit(ExitDrained)
 }
 
 func TestHealthCommandAsksTheRunningService(t *testing.T) {
