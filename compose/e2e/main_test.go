@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -17,10 +18,12 @@ import (
 
 // running is the one fleet of this process, started by the first test that asks for it.
 var running struct {
-	mu    sync.Mutex // held while the fleet is started or removed
-	fleet *fleet.Fleet
-	fresh bool  // nothing has been done to it since it came up
-	err   error // why it could not be started: then every test that wants it fails at once
+	fleet   atomic.Pointer[fleet.Fleet]
+	removed atomic.Bool // or about to be
+
+	mu    sync.Mutex // held while the fleet is started or removed; guards what follows
+	fresh bool       // nothing has been done to it since it came up
+	err   error      // why it could not be started: then every test that wants it fails at once
 }
 
 func TestMain(m *testing.M) {
@@ -34,8 +37,8 @@ func TestMain(m *testing.M) {
 		case <-beforeTimeout():
 			// The testing package's own timeout ends the process without any clearing up.
 			fmt.Println("the test's -timeout is near: removing the fleet")
-			if running.fleet != nil {
-				running.fleet.Dump(context.Background(), os.Stdout, 20)
+			if f := running.fleet.Load(); f != nil {
+				f.Dump(context.Background(), os.Stdout, 20)
 			}
 		}
 		_ = remove() // it says itself what it could not
@@ -59,20 +62,25 @@ func beforeTimeout() <-chan time.Time {
 }
 
 func remove() error {
+	running.removed.Store(true)
+	if f := running.fleet.Load(); f != nil {
+		f.Halt() // an Up under way ends, and lets go of the mutex
+	}
 	running.mu.Lock() // for ever: nobody starts it again
-	if running.fleet == nil {
+	f := running.fleet.Load()
+	if f == nil {
 		return nil
 	}
 	if os.Getenv("ROLLCALL_E2E_KEEP") != "" {
-		fmt.Printf("the fleet %s is left running from %s, with\n", running.fleet.Project, running.fleet.Dir)
-		for k, v := range running.fleet.Ports.Env() {
+		fmt.Printf("the fleet %s is left running from %s, with\n", f.Project, f.Dir)
+		for k, v := range f.Ports.Env() {
 			fmt.Printf("  %s=%d\n", k, v)
 		}
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	err := running.fleet.Down(ctx)
+	err := f.Down(ctx)
 	if err != nil {
 		fmt.Println("the fleet could not be removed:", err)
 	}
@@ -94,7 +102,7 @@ func clean(t *testing.T) *mesh {
 		t.Fatal(running.err)
 	}
 	running.fresh = false
-	m := newMesh(running.fleet)
+	m := newMesh(running.fleet.Load())
 	t.Cleanup(m.close)
 	return m
 }
@@ -103,18 +111,22 @@ func bringUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute) // where Consul must be built first
 	defer cancel()
 	began := time.Now()
-	if running.fleet == nil {
-		f, err := fleet.New(ctx, "../..", os.Stdout)
-		if err != nil {
+	f := running.fleet.Load()
+	if f == nil {
+		var err error
+		if f, err = fleet.New(ctx, "../..", os.Stdout); err != nil {
 			return err
 		}
-		running.fleet = f
-	} else if err := running.fleet.Clear(ctx); err != nil {
+		running.fleet.Store(f)
+	} else if err := f.Clear(ctx); err != nil {
 		return err
 	}
-	fmt.Printf("starting the fleet %s in %s\n", running.fleet.Project, running.fleet.Dir)
-	if err := running.fleet.Up(ctx); err != nil {
-		running.fleet.Dump(context.WithoutCancel(ctx), os.Stdout, 20)
+	if running.removed.Load() { // it may have looked before there was a fleet
+		return errors.New("interrupted")
+	}
+	fmt.Printf("starting the fleet %s in %s\n", f.Project, f.Dir)
+	if err := f.Up(ctx); err != nil {
+		f.Dump(context.WithoutCancel(ctx), os.Stdout, 20)
 		return errors.Join(errors.New("the fleet did not come up"), err)
 	}
 	running.fresh = true

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -127,5 +128,33 @@ func TestCommandEndsItsWholeGroupWithItsContext(t *testing.T) {
 func TestDefaultsAreAFleetsOwnPorts(t *testing.T) {
 	if got := len(Defaults.Env()); got != 7 {
 		t.Errorf("%d ports; want 7", got)
+	}
+}
+
+func TestHaltEndsWhatRunsAndLetsNothingBegin(t *testing.T) {
+	f := &Fleet{Project: "rollcall-e2e-abc", Dir: t.TempDir()}
+	begun := filepath.Join(f.Dir, "begun")
+	ended := make(chan error, 1)
+	go func() {
+		_, err := f.Run(t.Context(), "sh", "-c", "touch begun; sleep 300")
+		ended <- err
+	}()
+	for range 500 {
+		if _, err := os.Stat(begun); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	f.Halt()
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("a command that was ended by Halt gave no error")
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("a command went on after Halt")
+	}
+	if _, err := f.Run(t.Context(), "true"); !errors.Is(err, errHalted) {
+		t.Errorf("a command after Halt: %v; want %v", err, errHalted)
 	}
 }
