@@ -53,5 +53,7 @@ func main() {
 	<-ctx.Done()
 	leave, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	log.Print(errors.Join(me.Drain(leave), server.Shutdown(leave), mesh.Close()))
+	if err := errors.Join(me.Drain(leave), server.Shutdown(leave), mesh.Close()); err != nil {
+		log.Print(err)
+	}
 }
