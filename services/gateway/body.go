@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -53,12 +54,14 @@ func (c *answerClock) stop() {
 type watchedBody struct {
 	io.ReadCloser
 	clock *answerClock
+	begun atomic.Bool // somebody has read from it
 
 	mu  sync.Mutex // guards what follows
 	err error
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
+	b.begun.Store(true)
 	b.clock.pause()
 	n, err := b.ReadCloser.Read(p)
 	b.clock.start()

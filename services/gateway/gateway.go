@@ -111,7 +111,8 @@ func exchangeOf(ctx context.Context) *exchange {
 func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, service string) {
 	// Else net/http reads the whole request before it sends the first piece of
 	// an answer. Connections other than HTTP/1.1's are full-duplex anyway.
-	_ = http.NewResponseController(w).EnableFullDuplex()
+	control := http.NewResponseController(w)
+	_ = control.EnableFullDuplex()
 
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
@@ -122,6 +123,16 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, service string
 	if r.Body != nil && r.Body != http.NoBody {
 		x.body = &watchedBody{ReadCloser: r.Body, clock: x.clock}
 		out.Body = x.body
+		// A full-duplex handler that leaves a body unread makes net/http panic
+		// at the connection's next request (golang/go#68560). Closing reads the
+		// rest, so the answer goes out before; a client that still waits for
+		// 100 Continue will send none, and its connection is closed anyway.
+		defer func() {
+			if x.body.begun.Load() || r.Header.Get("Expect") == "" {
+				_ = control.Flush()
+				_ = r.Body.Close()
+			}
+		}()
 	}
 	g.proxy.ServeHTTP(w, out)
 }

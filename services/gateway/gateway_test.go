@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/netip"
 	"strings"
 	"sync"
@@ -271,6 +272,21 @@ func TestUnreachableServiceIs503AndSaysHowManyWereTried(t *testing.T) {
 		p := d.unserved(resp, text)
 		if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || p.Service != "order" || p.Known != 2 || p.Tried != 2 {
 			t.Errorf("%s: got %s, %+v; want 503, 2 known, 2 tried", method, resp.Status, p)
+		}
+	}
+}
+
+func TestConnectionLivesOnAfterAnUploadThatNobodyRead(t *testing.T) {
+	d := open(t, options{})
+	for n := range 3 {
+		reused := false
+		req := d.request(http.MethodPost, "/orders/1", strings.NewReader(strings.Repeat("x", 3000)))
+		req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+			GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused },
+		}))
+		resp, _ := d.do(req)
+		if resp.StatusCode != 503 || reused != (n > 0) {
+			t.Errorf("request %d: got %s, connection reused: %t; want 503, and the first one's connection", n, resp.Status, reused)
 		}
 	}
 }
