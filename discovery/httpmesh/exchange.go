@@ -212,6 +212,7 @@ func (a *attempt) send(body io.ReadCloser, limited bool) (*http.Response, verdic
 	}
 	v := verdict{try: Try{Instance: a.lease.Endpoint().Instance(), Latency: time.Since(a.start)}}
 	if err == nil {
+		a.leaf.heard.Store(time.Now().UnixNano())
 		a.judgeStatus(resp.StatusCode, &v)
 		return resp, v
 	}

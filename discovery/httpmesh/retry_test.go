@@ -445,29 +445,44 @@ func TestCancelDuringADialIsNoFailedDial(t *testing.T) {
 }
 
 func TestFailedDialClosesTheIdleConnectionsToTheSamePlace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFleet(t)
-		n := f.add("order", "order-a", func(_ http.ResponseWriter, r *http.Request) { nap(r, 200*time.Millisecond) })
-		transport := f.transport(httpmesh.Config{})
-		first := make(chan answer)
-		go func() { first <- send(t, transport, "GET", "http://order/", nil) }()
-		synctest.Wait()
-		n.mode.Store("swallow")
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
-		// This one has to dial, and gives up before the dial does.
-		wantWords(t, sendWith(ctx, t, transport, "GET", "http://order/", nil), "order-a timeout, timeout")
-		if a := <-first; a.err != nil {
-			t.Fatal(a.err)
-		}
-		if got := transport.Open(); got != 2 {
-			t.Fatalf("got %d open; want an idle connection and a dial", got)
-		}
-		time.Sleep(200 * time.Millisecond) // the dial fails
-		if got := transport.Open(); got != 0 {
-			t.Errorf("got %d open after the dial failed; want the idle connection closed", got)
-		}
-	})
+	for _, c := range []struct {
+		name  string
+		heard time.Duration // when the instance answers the first request
+		open  int           // idle connections after the second one's dial has failed
+	}{
+		{"nothing was heard since the dial began", 50 * time.Millisecond, 0},
+		{"it answered meanwhile, so it is slow and not dead", 150 * time.Millisecond, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t)
+				n := f.add("order", "order-a", func(w http.ResponseWriter, r *http.Request) {
+					nap(r, c.heard)
+					w.(http.Flusher).Flush()
+					nap(r, 200*time.Millisecond-c.heard)
+				})
+				transport := f.transport(httpmesh.Config{})
+				first := make(chan answer)
+				go func() { first <- send(t, transport, "GET", "http://order/", nil) }()
+				time.Sleep(100 * time.Millisecond)
+				n.mode.Store("swallow")
+				ctx, cancel := context.WithTimeout(t.Context(), 80*time.Millisecond)
+				defer cancel()
+				// This one has to dial, and gives up before the dial does.
+				wantWords(t, sendWith(ctx, t, transport, "GET", "http://order/", nil), "order-a timeout, timeout")
+				if a := <-first; a.err != nil {
+					t.Fatal(a.err)
+				}
+				if got := transport.Open(); got != 2 {
+					t.Fatalf("got %d open; want an idle connection and a dial", got)
+				}
+				time.Sleep(250 * time.Millisecond) // the dial fails
+				if got := transport.Open(); got != c.open {
+					t.Errorf("got %d open after the dial failed; want %d", got, c.open)
+				}
+			})
+		})
+	}
 }
 
 func TestUnreadablePostBodyIsTheCallersFault(t *testing.T) {

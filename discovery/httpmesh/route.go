@@ -89,6 +89,7 @@ type leaf struct {
 	addr    string
 	pool    *http.Transport
 	retired atomic.Bool
+	heard   atomic.Int64 // when it last answered, in Unix nanoseconds
 }
 
 const (
@@ -114,9 +115,12 @@ func newLeaf(addr string, n *network) *leaf {
 		IdleConnTimeout:       idleTimeout,
 		ExpectContinueTimeout: continueTimeout,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			began := time.Now()
 			c, err := n.dial(ctx, network, addr)
-			if _, failed := errors.AsType[*dialError](err); failed {
-				// The idle connections lead to the same place.
+			if _, failed := errors.AsType[*dialError](err); failed && l.heard.Load() < began.UnixNano() {
+				// The idle connections lead to the same place. If it has
+				// answered meanwhile it is slow and not dead, and more dialling
+				// would not make it faster.
 				l.pool.CloseIdleConnections()
 			}
 			return c, err
