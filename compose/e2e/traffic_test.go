@@ -13,8 +13,8 @@ import (
 
 // Requests a second of the steady load.
 const (
-	getRate  = 200
-	postRate = 20
+	getRate  = 100
+	postRate = 10
 )
 
 // right is what each GET of the load is answered, byte for byte: nothing posts to user 1.
@@ -30,7 +30,7 @@ type traffic struct {
 	posts *load.Run // nil: none
 }
 
-// steady starts 200 GETs a second, three of four for orders, and if posts is set 20 POSTs of orders of user 3.
+// steady starts 100 GETs a second, three of four for orders, and if posts is set 10 POSTs of orders of user 3.
 // It returns when the load runs.
 func (m *mesh) steady(t *testing.T, posts bool) *traffic {
 	t.Helper()

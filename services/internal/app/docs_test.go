@@ -18,9 +18,8 @@ func TestEverySettingIsInTheReference(t *testing.T) {
 			rows[strings.Trim(cells[1], " `")] = line
 		}
 	}
-	settings := reflect.TypeFor[Settings]()
-	for n := range settings.NumField() {
-		tag := settings.Field(n).Tag
+	for field := range reflect.TypeFor[Settings]().Fields() {
+		tag := field.Tag
 		row := rows[tag.Get("env")]
 		wanted := []string{"`--" + tag.Get("name") + "`", tag.Get("help"), tag.Get("min"), tag.Get("max")}
 		if d := tag.Get("default"); !strings.HasPrefix(d, "${") {
