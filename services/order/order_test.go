@@ -226,6 +226,22 @@ func TestWithoutUserOnlyReadsOfThoseWhoHaveOrdersAreAnswered(t *testing.T) {
 	}
 }
 
+func TestPlacingAnOrderAsksOnceMoreBeforeItGivesUp(t *testing.T) {
+	for fails, status := range map[int64]int{1: 201, 2: 503} {
+		var asked atomic.Int64
+		f := newFixture(t, NewUsers(func(ctx context.Context, request any) (any, error) {
+			if asked.Add(1) <= fails {
+				return away(ctx, request)
+			}
+			return true, nil
+		}, 0))
+		resp, _ := f.call(t, "POST", "/orders/1", `{"item":"Desk"}`)
+		if resp.StatusCode != status || asked.Load() != 2 {
+			t.Errorf("user fails %d times: got %d after asking %d times; want %d after 2", fails, resp.StatusCode, asked.Load(), status)
+		}
+	}
+}
+
 func TestUserIsAskedOnEachRequest(t *testing.T) {
 	var asked atomic.Int64
 	f := newFixture(t, NewUsers(func(_ context.Context, request any) (any, error) {
