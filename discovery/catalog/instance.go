@@ -85,7 +85,8 @@ type Instance struct {
 	Reason string
 	// MissingUntil is zero for an instance that the registry's last answer
 	// held. Otherwise the instance has vanished from it, and is used as if it
-	// were still there until this time at the latest.
+	// were still there until this time, or for longer while the registry can't
+	// be asked: it leaves the set only when an answer later than this lacks it.
 	MissingUntil time.Time
 }
 

@@ -23,6 +23,10 @@ var (
 	// ErrTooManyServices is the error, wrapped, of a source that follows as
 	// many services as it may and is asked for one more.
 	ErrTooManyServices = errors.New("too many services are followed")
+	// ErrFromDisk is the trouble, wrapped, that Snapshot.Freshness tells of a set
+	// that was read from disk at the start, for want of an answer of the
+	// registry. It ends with the first answer.
+	ErrFromDisk = errors.New("the set is from disk: the registry has not answered since the start")
 	// ErrClosed is the error, wrapped, of a source that was closed.
 	ErrClosed = errors.New("closed")
 )

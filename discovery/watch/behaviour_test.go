@@ -40,11 +40,13 @@ func newLab(t *testing.T, watching, registering *api.Client, cfg watch.Config) *
 	}
 	cfg.Client = watching
 	cfg.Trace = &watch.Trace{
-		Changed: func(*catalog.Snapshot) { count("changed") },
-		Failed:  func(string, error) { count("failed") },
-		Refused: func(string, *catalog.InvalidError) { count("refused") },
-		Missing: func(_ string, i catalog.Instance) { count("missing " + i.ID) },
-		Forgot:  func(string) { count("forgot") },
+		Changed:   func(*catalog.Snapshot) { count("changed") },
+		Failed:    func(string, error) { count("failed") },
+		Refused:   func(string, *catalog.InvalidError) { count("refused") },
+		Missing:   func(_ string, i catalog.Instance) { count("missing " + i.ID) },
+		Forgot:    func(string) { count("forgot") },
+		Regressed: func(string) { count("regressed") },
+		Recovered: func(string) { count("recovered") },
 	}
 	w, err := watch.New(cfg)
 	if err != nil {

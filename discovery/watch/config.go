@@ -46,6 +46,16 @@ type Config struct {
 	// this, queries wait for a turn and are shorter, so that each service has
 	// one about every 5 seconds.
 	MaxQueries int
+	// Dir is a folder in which the last set of each service is kept, for a
+	// start while Consul is away: then it is used, marked catalog.ErrFromDisk,
+	// until Consul answers. "" means that nothing is kept. The folder is made if
+	// it is not there; it belongs to one mesh, and may be shared by processes of
+	// one user. An error of New says that it can't be used.
+	Dir string
+	// DirMaxAge is how old the last proof of a set in Dir may be for it to be
+	// used. 0 means 24h, or StaleFor if that is shorter. Longer bridges a longer
+	// stop of everything; the addresses in it may meanwhile be others'.
+	DirMaxAge time.Duration
 	// Trace hears of what happens; nil means nobody listens.
 	Trace *Trace
 	// Log gets what nobody asked for: a service lost and found. nil discards.
@@ -71,6 +81,8 @@ func (c Config) complete() (Config, error) {
 		return bad("StaleFor", c.StaleFor, "0 or more")
 	case c.IdleFor < 0:
 		return bad("IdleFor", c.IdleFor, "0 or more")
+	case c.DirMaxAge < 0:
+		return bad("DirMaxAge", c.DirMaxAge, "0 or more")
 	case c.MaxServices < 0:
 		return bad("MaxServices", c.MaxServices, "0 or more")
 	case c.MaxQueries < 0 || c.MaxQueries > mostQueries:
@@ -84,6 +96,10 @@ func (c Config) complete() (Config, error) {
 	c.AuditEvery = max(cmp.Or(c.AuditEvery, audit), time.Millisecond)
 	c.MissingFor = cmp.Or(c.MissingFor, 30*time.Second)
 	c.IdleFor = cmp.Or(c.IdleFor, 10*time.Minute)
+	c.DirMaxAge = cmp.Or(c.DirMaxAge, 24*time.Hour)
+	if c.StaleFor > 0 {
+		c.DirMaxAge = min(c.DirMaxAge, c.StaleFor)
+	}
 	c.MaxServices = cmp.Or(c.MaxServices, 1000)
 	c.MaxQueries = cmp.Or(c.MaxQueries, 64)
 	c.Trace = cmp.Or(c.Trace, &Trace{})
@@ -109,6 +125,13 @@ type Trace struct {
 	Missing func(service string, i catalog.Instance)
 	// Forgot hears of a service that is followed no more, since nobody asked.
 	Forgot func(service string)
+	// Regressed hears of an index below the last one that was believed: Consul
+	// lost its catalog, or a snapshot of it was restored. Whoever has an entry
+	// there does well to look whether it still is.
+	Regressed func(service string)
+	// Recovered hears of the end of trouble: Consul has given an answer that
+	// proves the set, for the first time after Failed.
+	Recovered func(service string)
 }
 
 func (t *Trace) changed(s *catalog.Snapshot) {
@@ -138,5 +161,17 @@ func (t *Trace) missing(service string, i catalog.Instance) {
 func (t *Trace) forgot(service string) {
 	if t.Forgot != nil {
 		t.Forgot(service)
+	}
+}
+
+func (t *Trace) regressed(service string) {
+	if t.Regressed != nil {
+		t.Regressed(service)
+	}
+}
+
+func (t *Trace) recovered(service string) {
+	if t.Recovered != nil {
+		t.Recovered(service)
 	}
 }

@@ -13,7 +13,11 @@
 // is gone at once. While Consul is silent, or has no leader, or refuses, the
 // last good set stays, and its freshness says how old its last proof is.
 //
-// A change in Consul is in use within milliseconds, as long as no more
+// With Config.Dir the last sets are kept on disk, for a start while Consul is
+// away.
+//
+// A change in Consul that comes alone is in use within milliseconds, one among
+// many within 100 ms, as long as no more
 // services are followed than Config.MaxQueries; beyond that they take turns,
 // and a change may take a few seconds.
 //

@@ -29,8 +29,9 @@ func (l *loop) judge(a answer) (next kind, delay time.Duration) {
 	case a.kind == block && a.meta.LastIndex < l.index:
 		// Backwards, or none at all. The leader is asked, since a follower that
 		// lags could take us back in time.
+		l.observe(a.meta.LastIndex)
 		l.index = 0
-		return confirm, l.pace.take(now)
+		return confirm, l.pace.take(now, false)
 	}
 	set := l.convert(a)
 	if a.kind != confirm {
@@ -39,27 +40,33 @@ func (l *loop) judge(a answer) (next kind, delay time.Duration) {
 		}
 	} else if err := disbelieve(a, set); err != nil {
 		if a.meta.ResultsFilteredByACLs && len(set) > 0 {
+			l.answered()
 			l.publish(merge(l.set, set), now)
 		}
 		return l.retry(err)
 	}
 
 	// Proof comes before the set, so that no reader sees a set without any.
+	l.answered()
 	proven := a.kind != block && l.prove(a)
+	if !l.lost.IsZero() {
+		l.extend(now, l.w.cfg.MissingFor)
+	}
 	after, vanished := succeed(l.set, set, now, l.w.cfg.MissingFor)
-	l.publish(after, now)
+	news := l.publish(after, now)
 	for _, i := range vanished {
 		l.w.cfg.Trace.missing(l.service, i)
 	}
 	if a.meta.LastIndex == 0 {
 		return l.retry(errNoIndex)
 	}
+	l.observe(a.meta.LastIndex)
 	l.index, l.ahead = a.meta.LastIndex, 0
 	if proven {
 		l.found()
 	}
 	l.backoff.Reset()
-	return block, l.pace.take(now)
+	return block, l.pace.take(now, news)
 }
 
 // disbelieve says why the leader's answer is no news: nil if it is.
@@ -85,8 +92,21 @@ func (l *loop) holds() bool { return !l.known || slices.ContainsFunc(l.set, pres
 
 func (l *loop) retry(err error) (kind, time.Duration) {
 	l.index = 0
+	l.recall(time.Now())
 	l.fail(err)
 	return fetch, l.backoff.Next(err)
+}
+
+// observe notes an index of Consul's, and tells when it is below what was
+// believed before: also when that was before an error. 0 stands for none.
+func (l *loop) observe(index uint64) {
+	if index == 0 {
+		return
+	}
+	if index < l.highest {
+		l.w.cfg.Trace.regressed(l.service)
+	}
+	l.highest = index
 }
 
 // audited notes what an audit says, and reports whether to begin anew.
@@ -94,6 +114,7 @@ func (l *loop) audited(a answer) bool {
 	switch {
 	case a.err != nil:
 		l.fail(a.err)
+		l.extend(time.Now(), 0)
 		return false
 	case a.meta.ResultsFilteredByACLs:
 		return true
@@ -101,6 +122,7 @@ func (l *loop) audited(a answer) bool {
 		return false // no answer to compare with; its query has its own fate
 	case a.meta.LastIndex < l.index:
 		// Wiped, or restored: our query waits for what won't come.
+		l.observe(a.meta.LastIndex)
 		return true
 	case a.meta.LastIndex > l.index:
 		// News is on its way; if it is not here by the next audit, our query is
@@ -112,6 +134,11 @@ func (l *loop) audited(a answer) bool {
 	}
 	l.ahead = 0
 	if l.prove(a) {
+		now := time.Now()
+		if !l.lost.IsZero() {
+			l.extend(now, l.w.cfg.MissingFor)
+		}
+		l.expire(now)
 		l.found()
 	}
 	return false

@@ -30,6 +30,12 @@ type loop struct {
 	stale   bool      // the set is older than StaleFor, and readers were told
 	lost    time.Time // when the trouble began; zero: none
 	ahead   uint64    // our index when an audit last found Consul's above it
+	highest uint64    // index of the last answer believed, whatever failed since
+	disk    bool      // the set is from disk, and Consul has not answered so far
+	read    bool      // the disk was asked, or need not be
+	saved   time.Time // the proof that the store was given last
+	audit   time.Time // when the last audit began
+	auditAt time.Time // when the next one is to, if nothing calls for one before
 	backoff consul.Backoff
 	pace    pace
 }
@@ -64,16 +70,18 @@ func (w *Watcher) run(ctx context.Context, f *follower) {
 	defer func() {
 		cancel()
 		queries.Wait()
+		l.save(l.proven.After(l.saved))
 		f.feed.Close(reason)
 	}()
 
 	current := fetch
 	restart := begin(current, 0)
-	auditing, auditAt := false, time.Now().Add(w.auditAfter())
+	auditing := false
+	l.auditAt = time.Now().Add(w.auditAfter())
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		timer.Reset(time.Until(l.due(auditAt)))
+		timer.Reset(time.Until(l.due()))
 		select {
 		case <-ctx.Done():
 			return
@@ -94,14 +102,16 @@ func (w *Watcher) run(ctx context.Context, f *follower) {
 			}
 		case <-timer.C:
 			now := time.Now()
-			if !now.Before(auditAt) {
-				auditAt = now.Add(w.auditAfter())
+			if !now.Before(l.nextAudit()) {
+				l.audit, l.auditAt = now, now.Add(w.auditAfter())
 				if !auditing {
 					auditing = true
 					queries.Go(func() { audits <- w.ask(ctx, f.service, audit, 0) })
 				}
 			}
-			l.expire(now)
+			if l.silent(now) {
+				l.recall(now)
+			}
 			l.tellStale(now)
 			if !now.Before(w.idleAt(f)) && w.forget(f) {
 				reason = errForgotten
@@ -131,9 +141,21 @@ func (w *Watcher) auditAfter() time.Duration {
 	return w.cfg.AuditEvery*3/4 + rand.N(w.cfg.AuditEvery/2+1)
 }
 
+// nextAudit returns when Consul is to be asked whether what is known still
+// holds: from time to time, and whenever the time of a missing instance is over.
+func (l *loop) nextAudit() time.Time {
+	next := l.auditAt
+	for _, i := range l.set {
+		if i.MissingUntil.After(l.audit) && i.MissingUntil.Before(next) {
+			next = i.MissingUntil
+		}
+	}
+	return next
+}
+
 // due returns when the loop has something to do next, if no answer comes.
-func (l *loop) due(auditAt time.Time) time.Time {
-	due := auditAt
+func (l *loop) due() time.Time {
+	due := l.nextAudit()
 	earlier := func(t time.Time) {
 		if t.Before(due) {
 			due = t
@@ -142,13 +164,11 @@ func (l *loop) due(auditAt time.Time) time.Time {
 	if !l.pinned.Load() {
 		earlier(l.w.idleAt(l.follower))
 	}
-	for _, i := range l.set {
-		if i.Missing() {
-			earlier(i.MissingUntil)
-		}
-	}
 	if l.w.cfg.StaleFor > 0 && l.known && !l.stale {
 		earlier(l.staleAt())
+	}
+	if l.w.store != nil && !l.read {
+		earlier(l.began.Add(diskAfter))
 	}
 	return due
 }

@@ -1,23 +1,46 @@
 package watch
 
-import "time"
-
-// pace limits the answers that are taken from an index that spins, by the
-// generic cell rate algorithm (ITU-T I.371): a burst at once, then one at a
-// time. A change that comes alone is never held up. The zero value is ready.
-type pace struct{ next time.Time }
-
-const (
-	paceBurst = 10
-	paceEvery = 500 * time.Millisecond
+import (
+	"math/rand/v2"
+	"time"
 )
 
-// take returns how long to wait before the next question.
-func (p *pace) take(now time.Time) time.Duration {
-	if earliest := now.Add(-(paceBurst - 1) * paceEvery); p.next.Before(earliest) {
-		p.next = earliest
+// pace spaces the questions about a service that changes often. An answer that
+// comes alone is followed by the next question at once, so a single change is
+// never held up. While answers come less than paceQuiet after one another, the
+// gap before the next question doubles, and what changes meanwhile comes in one
+// answer: a thousand changes in a second cost some twenty answers. Answers that
+// bring nothing new are a spinning index or news of no interest, and are spaced
+// wider. The zero value is ready.
+type pace struct {
+	last time.Time // the last answer
+	gap  time.Duration
+}
+
+const (
+	paceQuiet = time.Second
+	paceFirst = 10 * time.Millisecond
+	// paceNews bounds the gap, jitter aside, after answers that brought news: a
+	// newcomer is seen within 100 ms however much else happens.
+	paceNews = 80 * time.Millisecond
+	// paceIdle bounds it after answers that brought none.
+	paceIdle = 500 * time.Millisecond
+)
+
+// take notes an answer, and returns how long to wait before the next question:
+// the gap and up to a quarter more, so that the watchers of a service do not
+// come back all at once.
+func (p *pace) take(now time.Time, news bool) time.Duration {
+	most := paceIdle
+	if news {
+		most = paceNews
 	}
-	wait := max(0, p.next.Sub(now))
-	p.next = p.next.Add(paceEvery)
-	return wait
+	switch {
+	case p.last.IsZero() || now.Sub(p.last) >= paceQuiet:
+		p.gap = 0
+	default:
+		p.gap = min(max(2*p.gap, paceFirst), most)
+	}
+	p.last = now
+	return p.gap + rand.N(p.gap/4+1)
 }

@@ -39,20 +39,40 @@ func (l *loop) convert(a answer) []catalog.Instance {
 }
 
 // publish makes the set, which must be sorted, the one in use, if it differs
-// from that.
-func (l *loop) publish(set []catalog.Instance, now time.Time) {
+// from that, and reports whether it does.
+func (l *loop) publish(set []catalog.Instance, now time.Time) (news bool) {
 	if l.known && slices.EqualFunc(l.set, set, equal) {
-		return
+		return false
 	}
+	last := l.set
 	l.set, l.known, l.changed = set, true, now
 	l.feed.Publish(slices.Clone(set), now)
 	l.w.cfg.Trace.changed(l.feed.Current())
+	l.tellMissing(last, now)
+	l.save(!l.disk)
+	return true
 }
 
-// expire drops the missing whose time is over.
+// expire drops the missing whose time is over, now that Consul has said that it
+// still lacks them.
 func (l *loop) expire(now time.Time) {
 	if l.known {
 		l.publish(unexpired(l.set, now), now)
+	}
+}
+
+// extend gives the missing who have no more than that left their full time anew:
+// while Consul can't be asked nobody is given up, and when it answers again
+// those who live have that long to register.
+func (l *loop) extend(now time.Time, left time.Duration) {
+	set := slices.Clone(l.set)
+	for n := range set {
+		if set[n].Missing() && set[n].MissingUntil.Sub(now) <= left {
+			set[n].MissingUntil = now.Add(l.w.cfg.MissingFor)
+		}
+	}
+	if l.known {
+		l.publish(set, now)
 	}
 }
 
@@ -71,6 +91,7 @@ func (l *loop) prove(a answer) bool {
 		l.proven = at
 	}
 	l.feed.Confirm(l.proven)
+	l.save(l.proven.Sub(l.saved) >= saveEvery)
 	if l.w.cfg.StaleFor > 0 {
 		l.stale = l.stale && !time.Now().Before(l.staleAt())
 	}
@@ -82,11 +103,15 @@ func (l *loop) found() {
 	if !l.lost.IsZero() {
 		l.w.cfg.Log.Info("service found again", "service", l.service, "after", time.Since(l.lost), "instances", len(l.set))
 		l.lost = time.Time{}
+		l.w.cfg.Trace.recovered(l.service)
 	}
 }
 
 // fail notes trouble; only its beginning is logged.
 func (l *loop) fail(err error) {
+	if l.disk {
+		err = fmt.Errorf("%w: %w", catalog.ErrFromDisk, err)
+	}
 	l.feed.Fail(err)
 	l.w.cfg.Trace.failed(l.service, err)
 	if l.lost.IsZero() {

@@ -26,11 +26,14 @@ var (
 type Watcher struct {
 	cfg      Config
 	began    time.Time
-	blocking *gate // for blocking queries
-	quick    *gate // for the others
+	blocking *gate  // for blocking queries
+	quick    *gate  // for the others
+	store    *store // nil: nothing is kept on disk
 	start    func(*follower)
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
+	saving   sync.WaitGroup
+	saved    context.CancelFunc // ends saving, after a last write
 
 	followers atomic.Pointer[map[string]*follower] // never changed, always replaced
 
@@ -64,6 +67,16 @@ func New(cfg Config) (*Watcher, error) {
 	}
 	w.start = func(f *follower) { w.running.Go(func() { w.run(ctx, f) }) }
 	w.followers.Store(&map[string]*follower{})
+	saving, saved := context.WithCancel(context.Background())
+	w.saved = saved
+	if cfg.Dir != "" {
+		if w.store, err = openStore(cfg.Dir, cfg.DirMaxAge, cfg.Log); err != nil {
+			cancel()
+			saved()
+			return nil, err
+		}
+		w.saving.Go(func() { w.store.run(saving) })
+	}
 	return w, nil
 }
 
@@ -162,8 +175,8 @@ func (w *Watcher) Snapshots() []*catalog.Snapshot {
 	return all
 }
 
-// Close stops following: it ends the queries in flight, waits for every
-// goroutine, and lets readers who wait have catalog.ErrClosed. It may be
+// Close stops following: it ends the queries in flight, writes to Config.Dir
+// what is not there yet, waits for every goroutine, and lets readers who wait have catalog.ErrClosed. It may be
 // called twice. The client is the caller's to close.
 func (w *Watcher) Close() error {
 	w.mu.Lock()
@@ -172,12 +185,15 @@ func (w *Watcher) Close() error {
 	w.mu.Unlock()
 	w.cancel()
 	w.running.Wait()
+	// Only now has each follower said what it knew last.
+	w.saved()
+	w.saving.Wait()
 	return nil
 }
 
 func (w *Watcher) follow(service string) (*follower, error) {
-	if err := checkName(service); err != nil {
-		return nil, err
+	if err := catalog.CheckService(service); err != nil {
+		return nil, fmt.Errorf("watch: %w", err)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -215,22 +231,4 @@ func (w *Watcher) forget(f *follower) bool {
 	delete(followers, f.service)
 	w.followers.Store(&followers)
 	return true
-}
-
-// checkName keeps out what can't be a service before it costs anything: names
-// may come from requests.
-func checkName(service string) error {
-	const most = 128
-	if service == "" || len(service) > most {
-		return fmt.Errorf("watch: the service name is %d bytes; want 1 to %d", len(service), most)
-	}
-	for n, r := range service {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
-		case n > 0 && (r == '-' || r == '_' || r == '.'):
-		default:
-			return fmt.Errorf("watch: the service name is %q; want letters, digits, and after the first also '-', '_', '.'", service)
-		}
-	}
-	return nil
 }

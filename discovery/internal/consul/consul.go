@@ -39,8 +39,10 @@ type Config struct {
 	// Token is the ACL token sent with each call. Empty means
 	// CONSUL_HTTP_TOKEN.
 	Token string
-	// TokenFile holds the token instead, and wins over Token; it is read once.
-	// Empty means CONSUL_HTTP_TOKEN_FILE, unless Token is set.
+	// TokenFile holds the token instead, and wins over Token. It is read for each
+	// call, so that a token is rotated without a restart; while it is away or
+	// empty the last token holds. Empty means CONSUL_HTTP_TOKEN_FILE, unless
+	// Token is set.
 	TokenFile string
 	// Datacenter to ask. Empty means the agent's own.
 	Datacenter string
@@ -92,7 +94,6 @@ func Open(cfg Config) (client *api.Client, closeIdle func(), err error) {
 
 	transport := newTransport(cfg, where)
 	c := api.DefaultConfig()
-	c.Transport = transport
 	c.Address = where.api
 	c.Datacenter = cfg.Datacenter
 	if cfg.Token != "" {
@@ -103,6 +104,15 @@ func Open(cfg Config) (client *api.Client, closeIdle func(), err error) {
 	override(&c.TLSConfig.CertFile, cfg.CertFile)
 	override(&c.TLSConfig.KeyFile, cfg.KeyFile)
 	override(&c.TLSConfig.Address, cfg.ServerName)
+	if c.HttpClient, err = api.NewHttpClient(transport, c.TLSConfig); err != nil {
+		return nil, nil, fmt.Errorf("consul: make a client for %s: %w", where.api, err)
+	}
+	if c.TokenFile != "" {
+		if c.HttpClient.Transport, err = newFileToken(c.TokenFile, transport); err != nil {
+			return nil, nil, err
+		}
+	}
+	c.HttpClient.Transport = Bound(c.HttpClient.Transport, MaxAnswer)
 	client, err = api.NewClient(c)
 	if err != nil {
 		return nil, nil, fmt.Errorf("consul: make a client for %s: %w", where.api, err)
