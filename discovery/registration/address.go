@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 )
 
 // machine is the network of the machine we run on.
@@ -80,20 +82,28 @@ func (c Config) moved(host string) bool {
 	return c.Host == "" && !c.network.has(host)
 }
 
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
 // advertisable says what is wanted of a host that others are to connect to; nil
 // if it is that.
 func advertisable(host string) error {
 	ip, err := netip.ParseAddr(host)
 	if err != nil {
-		if strings.ContainsAny(host, "[]:/%@?# \t\r\n") || len(host) > 253 {
+		if !usable(host) {
 			return errors.New("an IP address, IPv6 without brackets, or a host name, without a port")
 		}
 		return nil
 	}
-	if ip.IsUnspecified() || ip.IsMulticast() || ip.Zone() != "" {
-		return errors.New("an address that others can connect to: not unspecified, multicast or with a zone")
+	ip = ip.Unmap()
+	if ip.IsUnspecified() || ip.IsMulticast() || ip.Zone() != "" || ip.IsLinkLocalUnicast() && !ip.Is4() || ip == broadcast {
+		return errors.New("an address that others can connect to: not unspecified, multicast, broadcast, IPv6 link-local or with a zone")
 	}
 	return nil
+}
+
+// usable reports whether those who read the entry would take its host.
+func usable(host string) bool {
+	return catalog.Instance{ID: "this", Host: host, Port: 1, Weight: 1}.Validate() == nil
 }
 
 // hostPort takes the host and port out of Consul's address. The error says what

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 )
 
 // Config says what to register, and how to keep it true.
@@ -27,7 +29,7 @@ type Config struct {
 	ConsulAddr string
 
 	// Service is the name others ask for: 1 to 128 letters, digits, '-', '.'
-	// and '_'. Required.
+	// and '_', a letter or digit first. Required.
 	Service string
 	// ID of the entry, unique on the agent: 1 to 256 of the same characters.
 	// Empty means <service>-<hostname>-<port>. The instance owns its ID: an
@@ -65,10 +67,15 @@ type Config struct {
 	// one counts, 0 means 30s. TTL must be longer than Beat; two or more beats
 	// longer, so that a lost one is no news.
 	TTL, Beat time.Duration
-	// Look is how often the entry is looked up in the catalog, give or take a
-	// fifth; 0 means 2s. Shorter mends a vanished entry sooner and costs Consul
-	// a filtered read each time.
+	// Look is how often the entry is looked up in the catalog when there is no
+	// reason to, give or take a fifth; 0 means 10s. Shorter mends sooner what was
+	// lost in silence, and costs Consul a filtered read of the service each time.
 	Look time.Duration
+	// Pulse is how often the agent is asked whether it has the entry's checks,
+	// and the cluster whether it has a leader, give or take a fifth; 0 means
+	// 750ms. Shorter mends sooner a lost check, and an entry that the servers
+	// behind a client agent lost with their data; it costs two small answers.
+	Pulse time.Duration
 	// DeregisterAfter is how long Consul keeps the entry while one of its checks
 	// is critical. 0 means 1m, which is the least that Consul heeds.
 	DeregisterAfter time.Duration
@@ -109,9 +116,8 @@ type network interface {
 }
 
 const (
-	maxServiceBytes = 128
-	maxIDBytes      = 256
-	maxWeight       = 65535
+	maxIDBytes = 256
+	maxWeight  = 65535
 	// Consul's limits of a service's meta (agent/structs, metaMaxKeyPairs).
 	maxMetaPairs      = 64
 	maxMetaKeyBytes   = 128
@@ -129,7 +135,8 @@ func (c Config) filled() (Config, error) {
 	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, 2*time.Second)
 	c.TTL = cmp.Or(c.TTL, 30*time.Second)
 	c.Beat = cmp.Or(c.Beat, 10*time.Second)
-	c.Look = cmp.Or(c.Look, 2*time.Second)
+	c.Look = cmp.Or(c.Look, 10*time.Second)
+	c.Pulse = cmp.Or(c.Pulse, 750*time.Millisecond)
 	c.DeregisterAfter = cmp.Or(c.DeregisterAfter, minDeregisterAfter)
 	c.Settle = cmp.Or(c.Settle, 500*time.Millisecond)
 	c.SettleMax = cmp.Or(c.SettleMax, 3*time.Second)
@@ -165,8 +172,8 @@ func (c Config) validate() error {
 	switch {
 	case c.Client == nil:
 		return bad("Client", "nil", "a client of Consul")
-	case !wellNamed(c.Service, maxServiceBytes):
-		return bad("Service", strconv.Quote(c.Service), fmt.Sprintf("1 to %d %s", maxServiceBytes, charset))
+	case catalog.CheckService(c.Service) != nil:
+		return bad("Service", strconv.Quote(c.Service), fmt.Sprintf("1 to %d %s, a letter or digit first", catalog.MaxServiceBytes, charset))
 	case c.Port < 1 || c.Port > 65535:
 		return bad("Port", c.Port, "1 to 65535")
 	case !wellNamed(c.ID, maxIDBytes):
@@ -224,6 +231,7 @@ func (c Config) validateTimes() error {
 		{"TTL", c.TTL},
 		{"Beat", c.Beat},
 		{"Look", c.Look},
+		{"Pulse", c.Pulse},
 		{"Settle", c.Settle},
 		{"SettleMax", c.SettleMax},
 		{"Unreachable", c.Unreachable},
@@ -244,6 +252,8 @@ func (c Config) validateTimes() error {
 	}
 	return nil
 }
+
+func (c Config) weights() api.AgentWeights { return api.AgentWeights{Passing: c.Weight, Warning: 1} }
 
 // wellNamed reports whether s is 1 to limit letters, digits, '-', '.' and '_',
 // and no step in a path ("." or ".."). Such a name needs no escaping in a URL or

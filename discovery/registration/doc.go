@@ -3,7 +3,8 @@
 //
 // [Start] checks the settings and returns at once; Consul may be away, then or
 // later, for as long as it likes. From then on one goroutine keeps the entry
-// true, with one call to Consul in flight at most:
+// true, with one call to Consul in flight at most, beside one question about the entry
+// that the agent holds open:
 //
 //   - It registers with two checks. Consul runs the first (HTTP, on the
 //     instance's own readiness); the instance beats the second (TTL) itself, so
@@ -18,7 +19,7 @@
 //     less restores an entry behind a client agent, which believes itself to be
 //     in sync.
 //   - It never gives up and never hammers. With no connection it tries after
-//     100 ms, doubling to 1 s; refused (403, 429, 5xx) to 10 s; each with full
+//     50 ms, doubling to 500 ms; refused (403, 429, 5xx) to 10 s; each with full
 //     jitter. A cluster without a leader counts as no connection, and is not
 //     bothered with registrations.
 //   - An operator's maintenance mode of the instance outlives a mend, with its

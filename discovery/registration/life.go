@@ -22,6 +22,8 @@ const (
 	// Looking for what was just written begins soon and slows down.
 	lookSoonest = 10 * time.Millisecond
 	lookSlowest = 500 * time.Millisecond
+	// lookSpacing is the least time between two looks that somebody asked for.
+	lookSpacing = 100 * time.Millisecond
 	// idle is for ever, as far as a timer is concerned.
 	idle = time.Hour
 )
@@ -43,6 +45,12 @@ type life struct {
 	looks  int       // looks in vain at what was written
 	inView bool      // the last look found the entry as it should be
 
+	lookedAt    time.Time // when the last look was answered
+	pulseAt     time.Time // next pulse, while in view
+	own         question  // held open at the agent
+	rival       rivalry
+	nodeChecked bool // warnOfNode has had its say
+
 	agent  backoff // after calls that the agent answers itself
 	lookup backoff // after readings of the catalog
 	unsure bool    // whether the cluster has a leader
@@ -54,13 +62,16 @@ type life struct {
 	arrivals  uint64    // at the start of the window
 }
 
-func newLife(r *Registered) *life { return &life{Registered: r, unsure: true} }
+func newLife(r *Registered) *life {
+	return &life{Registered: r, unsure: true, own: question{answers: make(chan heldAnswer, 1)}}
+}
 
 // run is the instance's life. all ends when Close runs out of time, stay when
 // Close is called, calm when Drain is.
 func (l *life) run(all, stay, calm context.Context) {
 	defer close(l.ended)
 	defer l.endDrain()
+	defer l.letGo()
 	drain := calm.Done()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -70,9 +81,14 @@ func (l *life) run(all, stay, calm context.Context) {
 		case <-drain:
 		case <-l.refresh:
 			l.beatAt = time.Now()
+		case <-l.lookNow:
+			l.doubt()
+		case a := <-l.own.answers:
+			l.heard(a)
 		case <-timer.C:
 		}
 		if stay.Err() != nil {
+			l.letGo()
 			l.leave(all)
 			return
 		}
@@ -85,6 +101,7 @@ func (l *life) run(all, stay, calm context.Context) {
 		} else {
 			l.act(calm, all)
 		}
+		l.hold(stay)
 		timer.Reset(time.Until(l.next()))
 	}
 }
@@ -117,6 +134,8 @@ func (l *life) act(reads, writes context.Context) {
 		l.mend(reads, writes, want)
 	case lookDue:
 		l.look(reads)
+	case l.watching() && !now.Before(l.pulseAt):
+		l.pulse(reads)
 	}
 }
 
@@ -132,8 +151,19 @@ func (l *life) next() time.Time {
 	case !l.written:
 		return l.agent.until
 	}
-	return later(l.agent.until, earlier(l.beatAt, later(l.lookAt, l.lookup.until)))
+	due := earlier(l.beatAt, later(l.lookAt, l.lookup.until))
+	if !l.watching() {
+		return later(l.agent.until, due)
+	}
+	due = later(l.agent.until, earlier(due, l.pulseAt))
+	if !l.own.open {
+		due = earlier(due, l.own.wait.until)
+	}
+	return due
 }
+
+// watching reports whether the entry is where it should be, and to be kept there.
+func (l *life) watching() bool { return l.inView && !l.draining }
 
 // call does one exchange with Consul, bounded by callTimeout.
 func (l *life) call(ctx context.Context, op string, do func(q *api.QueryOptions) error) error {
@@ -150,21 +180,23 @@ func (l *life) call(ctx context.Context, op string, do func(q *api.QueryOptions)
 func (l *life) vanished(why string) {
 	l.written, l.inView = false, false
 	l.told = word{}
+	l.letGo()
 	l.enter(StateAdrift, why)
 	if since := time.Since(l.writtenAt); since < mendPause {
 		l.agent.hold(mendPause - since)
 	}
 }
 
-// enter notes the state and why it is so. Only what was registered goes adrift,
-// and what is draining or gone is never registered again.
+// enter notes the state and why it is so. Where the state does not lead there it
+// stays: only what was registered goes adrift, and what is draining or gone is
+// never registered again.
 func (l *life) enter(to State, why string) {
 	last := l.Status()
-	if to == StateAdrift && last.State != StateRegistered {
+	if to != last.State && !last.State.leadsTo(to) {
+		if to == StateRegistered {
+			return
+		}
 		to = last.State
-	}
-	if to == StateRegistered && last.State > StateAdrift {
-		return
 	}
 	if to == last.State {
 		l.status.Store(&Status{State: to, Why: why, Since: last.Since})

@@ -3,7 +3,6 @@ package registration
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -12,11 +11,27 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
 )
 
-// errFiltered is no proof that the entry is gone.
-var errFiltered = errors.New("the token may not read the service, so Consul left it out of its answer")
+// Answers without our entry that are no proof that it is gone.
+var (
+	errFiltered = errors.New("the token may not read the service, so Consul left it out of its answer")
+	errUnknown  = errors.New("the service's instances are not known to Consul yet")
+)
+
+// believable is nil if an answer without any entry means what it says. The true
+// index of a catalog is above 1, since the servers are in it themselves.
+func believable(meta *api.QueryMeta) error {
+	switch {
+	case meta.ResultsFilteredByACLs:
+		return errFiltered
+	case meta.LastIndex <= 1:
+		return errUnknown
+	}
+	return nil
+}
 
 // look reads the entry where others do: in the catalog, from the leader, not
-// cached. The filter keeps the answer's size constant, whatever the service's.
+// cached. It comes when there is reason to (something was written, Consul answers
+// again, Look was called), and every Config.Look besides. The filter keeps the answer's size constant, whatever the service's.
 func (l *life) look(ctx context.Context) {
 	if l.cfg.moved(l.host) {
 		l.vanished("the address " + l.host + " is not the machine's any more")
@@ -31,20 +46,24 @@ func (l *life) look(ctx context.Context) {
 		entries, meta, err = consul.Instances(l.cfg.Client, l.cfg.Service, q)
 		return err
 	})
-	if err == nil && len(entries) == 0 && meta.ResultsFilteredByACLs {
-		err = errFiltered
+	if err == nil && len(entries) == 0 {
+		err = believable(meta)
 	}
 	if err != nil {
 		l.lookFailed(err)
 		return
 	}
 	l.agent, l.lookup = backoff{}, backoff{}
+	l.lookedAt = time.Now()
 	check, wrong := l.find(entries)
 	if wrong != "" {
 		l.notInView(wrong)
 		return
 	}
-	l.inView = true
+	if !l.inView {
+		l.inView = true
+		l.pulseAt = time.Now().Add(jitter(l.cfg.Pulse))
+	}
 	l.warned = false
 	l.enter(StateRegistered, "seen in the catalog")
 	select {
@@ -76,8 +95,8 @@ func (l *life) find(entries []*api.ServiceEntry) (rollcall *api.HealthCheck, wro
 		if e.Service == nil || l.node != "" && e.Node != nil && e.Node.Node != l.node {
 			continue
 		}
-		if e.Service.Address != l.host || e.Service.Port != l.cfg.Port {
-			wrong = fmt.Sprintf("the catalog has the entry at %s port %d, not %s port %d", e.Service.Address, e.Service.Port, l.host, l.cfg.Port)
+		if other := l.differs(e.Service); other != "" {
+			wrong = "the catalog has " + other
 			continue
 		}
 		var probe *api.HealthCheck
@@ -97,6 +116,7 @@ func (l *life) find(entries []*api.ServiceEntry) (rollcall *api.HealthCheck, wro
 			wrong = "the catalog has the entry without its HTTP check"
 			continue
 		}
+		l.warnOfNode(e.Node)
 		return rollcall, ""
 	}
 	return nil, wrong

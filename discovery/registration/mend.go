@@ -2,6 +2,7 @@ package registration
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"strconv"
@@ -23,7 +24,11 @@ func probeCheck(id string) string    { return id + ":probe" }
 // registering the same thing again repairs nothing behind a client agent, and
 // replace-existing-checks would end an operator's maintenance mode.
 func (l *life) mend(reads, writes context.Context, want word) {
-	if err := l.rewrite(reads, writes, want); err != nil {
+	switch err := l.rewrite(reads, writes, want); {
+	case errors.Is(err, errRival):
+		l.enter(StateAdrift, err.Error())
+		return
+	case err != nil:
 		l.agentFailed(err)
 		return
 	}
@@ -40,6 +45,9 @@ func (l *life) rewrite(reads, writes context.Context, want word) error {
 	there, err := l.readOwn(reads, host)
 	if err != nil {
 		return err
+	}
+	if !l.mayExist {
+		l.lookForDoubles(reads, host)
 	}
 	if there {
 		if err := l.deregister(writes); err != nil {
@@ -102,10 +110,10 @@ func (l *life) readOwn(ctx context.Context, host string) (there bool, err error)
 	if err != nil || entry == nil {
 		return false, err
 	}
-	ours := entry.Port == l.cfg.Port && (entry.Address == host || entry.Address == l.host)
-	if passing && !ours {
-		l.cfg.Log.Warn("taking over an entry that passes at another address: is the ID unique?",
-			"service", l.cfg.Service, "id", l.cfg.ID, "theirs", entry.Address, "their_port", entry.Port, "ours", host, "our_port", l.cfg.Port)
+	if entry.Port != l.cfg.Port || entry.Address != host && entry.Address != l.host {
+		if err := l.takeOver(entry, host, passing); err != nil {
+			return true, err
+		}
 	}
 	return true, nil
 }
@@ -117,6 +125,18 @@ func (l *life) ownChecks(ctx context.Context) (checks map[string]*api.AgentCheck
 		return err
 	})
 	return checks, err
+}
+
+// lookForDoubles is for a warning only, before the first registration.
+func (l *life) lookForDoubles(ctx context.Context, host string) {
+	var all map[string]*api.AgentService
+	err := l.call(ctx, opLook, func(q *api.QueryOptions) (err error) {
+		all, err = l.cfg.Client.Agent().ServicesWithFilterOpts("Address == "+strconv.Quote(host), q)
+		return err
+	})
+	if err == nil {
+		l.warnOfDoubles(all, host)
+	}
 }
 
 // deregister removes the entry. That it is not there is as good.
@@ -170,6 +190,7 @@ func (c Config) entry(host string, say word, maintenance bool) *api.AgentService
 			DeregisterCriticalServiceAfter: c.DeregisterAfter.String(),
 		})
 	}
+	weights := c.weights()
 	entry := &api.AgentServiceRegistration{
 		ID:      c.ID,
 		Name:    c.Service,
@@ -177,7 +198,7 @@ func (c Config) entry(host string, say word, maintenance bool) *api.AgentService
 		Port:    c.Port,
 		Tags:    c.Tags,
 		Meta:    c.Meta,
-		Weights: &api.AgentWeights{Passing: c.Weight, Warning: 1},
+		Weights: &weights,
 		Checks:  checks,
 	}
 	if c.Region != "" {

@@ -18,18 +18,28 @@ var errNoLeader = errors.New("the cluster has no leader")
 // growing intervals: seconds may pass after the election until it does, while
 // this question is answered at once.
 func (l *life) askForLeader(ctx context.Context) {
-	err := l.call(ctx, opLook, func(q *api.QueryOptions) error {
+	if err := l.leader(ctx); err != nil {
+		l.agentFailed(err)
+		return
+	}
+	l.unsure = false // the back-off stays: what comes next may fail still
+}
+
+// leader is nil if the cluster has a leader.
+func (l *life) leader(ctx context.Context) error {
+	return l.call(ctx, opLook, func(q *api.QueryOptions) error {
 		leader, err := l.cfg.Client.Status().LeaderWithQueryOptions(q)
 		if err == nil && leader == "" {
 			err = errNoLeader
 		}
 		return err
 	})
-	if err != nil {
-		l.agentFailed(err)
-		return
-	}
-	l.unsure = false // the back-off stays: what comes next may fail still
+}
+
+// doubt has the entry looked up in the catalog as soon as there is a leader.
+func (l *life) doubt() {
+	l.unsure = true
+	l.lookAt, l.lookup.until = later(time.Now(), l.lookedAt.Add(lookSpacing)), time.Time{}
 }
 
 // agentAnswered ends an outage of the agent: what it holds may be old or gone,
@@ -65,14 +75,22 @@ func (l *life) trouble(err error, failures int) {
 		return
 	}
 	l.enter(StateAdrift, why+err.Error())
-	if failures >= 2 && !l.warned {
-		l.warned = true
-		l.cfg.Log.Warn("trouble with Consul, trying on", "service", l.cfg.Service, "id", l.cfg.ID, "err", err)
+	if failures < 2 || l.warned {
+		return
 	}
+	l.warned = true
+	if consul.Denied(err) { // somebody has to do something
+		l.cfg.Log.Error("Consul refuses our token, trying on; want one with service:write for the service and node:read",
+			"service", l.cfg.Service, "id", l.cfg.ID, "err", err)
+		return
+	}
+	l.cfg.Log.Warn("trouble with Consul, trying on", "service", l.cfg.Service, "id", l.cfg.ID, "err", err)
 }
 
 // backoff says when to try again after failures. The two kinds are counted apart:
-// a Consul that was away for long and then refuses is asked again soon.
+// a Consul that was away for long and then refuses is asked again soon. One that
+// is away is asked twice as often as consul.Backoff has it, within half a second
+// at most, for everybody is to be back within a second of its return.
 type backoff struct {
 	away, refusing consul.Backoff
 	failures       int // in a row
@@ -83,9 +101,9 @@ func (b *backoff) failed(err error) {
 	b.failures++
 	switch {
 	case errors.Is(err, errNoLeader):
-		b.hold(b.away.Next(context.DeadlineExceeded)) // is over as suddenly as no connection
+		b.hold(b.away.Next(context.DeadlineExceeded) / 2) // is over as suddenly as no connection
 	case consul.Unreachable(err):
-		b.hold(b.away.Next(err))
+		b.hold(b.away.Next(err) / 2)
 	default:
 		b.hold(b.refusing.Next(err))
 	}

@@ -24,6 +24,7 @@ type Registered struct {
 	cfg     Config // filled and valid
 	status  atomic.Pointer[Status]
 	refresh chan struct{} // holds one: somebody asks for a beat
+	lookNow chan struct{} // holds one: somebody asks for a look
 	seen    chan struct{} // closed when the entry was first seen
 	ended   chan struct{} // closed when the goroutine has ended
 
@@ -51,9 +52,11 @@ func Start(cfg Config) (*Registered, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
+	cfg.warnOfHost()
 	r := &Registered{
 		cfg:     cfg,
 		refresh: make(chan struct{}, 1),
+		lookNow: make(chan struct{}, 1),
 		seen:    make(chan struct{}),
 		ended:   make(chan struct{}),
 		drained: make(chan struct{}),
@@ -86,6 +89,17 @@ func (r *Registered) Seen() <-chan struct{} { return r.seen }
 func (r *Registered) Refresh() {
 	select {
 	case r.refresh <- struct{}{}:
+	default:
+	}
+}
+
+// Look has the entry looked up in the catalog at once, rather than within
+// Config.Look: call it when there is reason to believe that Consul forgot
+// something, as when a watch of this process sees its index go backwards. Many
+// calls are one look.
+func (r *Registered) Look() {
+	select {
+	case r.lookNow <- struct{}{}:
 	default:
 	}
 }

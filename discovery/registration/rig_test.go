@@ -109,6 +109,18 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
+// within is eventually with a bound, for fake time.
+func within(t *testing.T, bound time.Duration, what string, holds func() bool) {
+	t.Helper()
+	began := time.Now()
+	for !holds() {
+		if time.Since(began) > bound {
+			t.Fatalf("after %v still not so: %s", bound, what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 func inState(t *testing.T, r *Registered, want State) {
 	t.Helper()
 	eventually(t, "state "+want.String(), func() bool { return r.Status().State == want })

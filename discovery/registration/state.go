@@ -1,6 +1,7 @@
 package registration
 
 import (
+	"slices"
 	"strconv"
 	"time"
 )
@@ -26,6 +27,18 @@ const (
 
 // States lists every state, in order.
 var States = [...]State{StateStarting, StateRegistered, StateAdrift, StateDraining, StateGone}
+
+// follows lists what may come after each state: the drawing of Registered.
+var follows = [...][]State{
+	StateStarting:   {StateRegistered, StateDraining, StateGone},
+	StateRegistered: {StateAdrift, StateDraining, StateGone},
+	StateAdrift:     {StateRegistered, StateDraining, StateGone},
+	StateDraining:   {StateGone},
+	StateGone:       {},
+}
+
+// leadsTo reports whether the state may be followed by the other.
+func (s State) leadsTo(to State) bool { return slices.Contains(follows[s], to) }
 
 // String returns the state's name in lower case, as metrics and pages show it.
 func (s State) String() string {
@@ -56,8 +69,8 @@ type Status struct {
 	Since time.Time
 }
 
-// Trace has a function for each thing that happens; nil ones are skipped. They
-// are called one at a time, outside of every lock, and hold up the instance's
+// Trace has a function for each thing that happens; nil ones are skipped. For
+// one instance they are called one at a time, outside of every lock, and hold up the instance's
 // life: they must be quick.
 type Trace struct {
 	// Changed tells of a change of state.
@@ -73,7 +86,8 @@ const (
 	opDeregister = "deregister" // the entry
 	opBeat       = "beat"       // the TTL check
 	opLook       = "look"       // any reading
+	opHold       = "hold"       // the question about our entry that the agent holds
 )
 
 // Ops lists what Trace.Attempted may be told as op.
-var Ops = [...]string{opRegister, opDeregister, opBeat, opLook}
+var Ops = [...]string{opRegister, opDeregister, opBeat, opLook, opHold}
