@@ -31,6 +31,7 @@ var rooms = []struct {
 }{
 	{room: "discovery/catalog", may: []string{}},
 	{room: "discovery/balancer", may: []string{"discovery/catalog"}},
+	{room: "discovery/outlier", may: []string{"discovery/catalog", "discovery/balancer"}},
 	{room: "discovery/httpmesh", may: []string{"discovery/catalog", "discovery/balancer", "discovery/outlier"}},
 	{room: "discovery/internal/consul", mayNot: []string{"discovery/...", goKit, grpc, prometheus, otel, sqlite}},
 	{room: "discovery/watch", mayNot: []string{

@@ -32,6 +32,8 @@ type Trace struct {
 	// Picked is called for each pick; panicking says that no instance was
 	// ready and a critical one was picked.
 	Picked func(service string, panicking bool)
+	// Ejected is called for each ejection.
+	Ejected func(service string, instance catalog.Instance, x Ejection)
 }
 
 // Counts are the numbers of instances of a service. Known is the sum of Ready,
@@ -39,6 +41,7 @@ type Trace struct {
 // time is over or it was dropped.
 type Counts struct {
 	Known, Ready                    int
+	Ejected                         int // among the ready ones, or the critical ones in panic mode: out of use for failing
 	Missing                         int // among the others: vanished from the registry, and kept for a while
 	Critical, Draining, Maintenance int
 	Panic                           bool // none is ready: critical ones are picked
@@ -48,8 +51,11 @@ type Counts struct {
 type Balancer struct {
 	service string
 	policy  Policy
-	picked  func(service string, panicking bool) // nil: nobody listens
-	clock   atomic.Uint64                        // virtual time, see P2C
+	learner learner                                                     // the policy, if it learns
+	judge   Judge                                                       // nil: nobody is ejected
+	picked  func(service string, panicking bool)                        // nil: nobody listens
+	ejected func(service string, instance catalog.Instance, x Ejection) // nil: nobody listens
+	clock   atomic.Uint64                                               // virtual time, see P2C
 	set     atomic.Pointer[set]
 
 	mu        sync.Mutex // guards what follows, and the making of sets
@@ -62,18 +68,24 @@ type set struct {
 	known    []*Endpoint       // in the order of the snapshot, whatever their state
 	ready    Ready
 	counts   Counts
-	expires  time.Time // when the first missing instance's time is over; zero: none
+	expires  time.Time // when a missing instance's time or an ejection is over next; zero: never
 }
 
-// New returns a balancer without instances. A nil policy means P2C, a nil
-// trace that nobody listens.
+// New returns a balancer without instances. A nil policy means PeakEWMA, a nil
+// trace that nobody listens. Nobody is ejected.
 func New(service string, policy Policy, trace *Trace) *Balancer {
-	b := &Balancer{service: service, policy: policy}
+	return NewJudged(service, policy, nil, trace)
+}
+
+// NewJudged is New with a judge, who may eject; nil means that nobody does.
+func NewJudged(service string, policy Policy, judge Judge, trace *Trace) *Balancer {
+	b := &Balancer{service: service, policy: policy, judge: judge}
 	if policy == nil {
-		b.policy = P2C{}
+		b.policy = PeakEWMA{}
 	}
+	b.learner, _ = b.policy.(learner)
 	if trace != nil {
-		b.picked = trace.Picked
+		b.picked, b.ejected = trace.Picked, trace.Ejected
 	}
 	b.set.Store(&set{ready: newReady(nil, &b.clock)})
 	return b
@@ -102,6 +114,9 @@ func (b *Balancer) Use(s *catalog.Snapshot, now time.Time) {
 		e := b.endpoints[key]
 		if e == nil {
 			e = &Endpoint{key: key}
+			if b.judge != nil {
+				e.record = b.judge.Record()
+			}
 		}
 		instances = append(instances, i)
 		e.instance.Store(&instances[len(instances)-1])
@@ -136,14 +151,11 @@ func (b *Balancer) build(s *catalog.Snapshot, known []*Endpoint, now time.Time) 
 	var ready, critical []*Endpoint
 	for _, e := range known {
 		i := e.instance.Load()
-		if i.State == catalog.StateUnknown || e.gone(now) {
+		if i.State == catalog.StateUnknown || e.gone() {
 			continue
 		}
 		if i.Missing() {
 			next.counts.Missing++
-			if next.expires.IsZero() || i.MissingUntil.Before(next.expires) {
-				next.expires = i.MissingUntil
-			}
 		}
 		next.counts.Known++
 		switch {
@@ -163,9 +175,19 @@ func (b *Balancer) build(s *catalog.Snapshot, known []*Endpoint, now time.Time) 
 	if next.counts.Panic {
 		use = critical
 	}
-	b.admit(known, use)
-	next.ready = newReady(use, &b.clock)
+	left, back := b.sift(use, now)
+	next.counts.Ejected = len(use) - len(left)
+	next.expire(back)
+	b.admit(known, left)
+	next.ready = newReady(left, &b.clock)
 	return next
+}
+
+// expire says that the set is to be built anew at a time; zero means nothing.
+func (s *set) expire(at time.Time) {
+	if !at.IsZero() && (s.expires.IsZero() || at.Before(s.expires)) {
+		s.expires = at
+	}
 }
 
 // admit starts those who come into use, for the first time or again, at the
@@ -185,8 +207,7 @@ func (b *Balancer) admit(known, use []*Endpoint) {
 	}
 }
 
-// current returns the set as it is at a time: missing instances leave it when
-// their time is over.
+// current returns the set as it is at a time: ejected instances come back.
 func (b *Balancer) current(now time.Time) *set {
 	s := b.set.Load()
 	if s.expires.IsZero() || now.Before(s.expires) {
@@ -208,11 +229,11 @@ func (b *Balancer) drop(e *Endpoint, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s, i := b.set.Load(), e.instance.Load()
-	if e.snapshot != s.snapshot || !i.Missing() || e.gone(now) {
+	if e.snapshot != s.snapshot || !i.Missing() || e.gone() {
 		return
 	}
 	for _, other := range s.known {
-		if state := other.instance.Load().State; other != e && !other.gone(now) && (state.Ready() || state == catalog.StateCritical) {
+		if state := other.instance.Load().State; other != e && !other.gone() && (state.Ready() || state == catalog.StateCritical) {
 			e.dropped = i.MissingUntil
 			b.set.Store(b.build(s.snapshot, s.known, now))
 			return

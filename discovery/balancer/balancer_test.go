@@ -129,35 +129,27 @@ func TestPickSaysWhyNobodyIsLeft(t *testing.T) {
 	}
 }
 
-func TestMissingInstanceIsUsedUntilItsTimeIsOver(t *testing.T) {
+func TestMissingInstanceIsUsedUntilASnapshotLacksIt(t *testing.T) {
 	until := start.Add(30 * time.Second)
 	s := newService(nil, instance("here"), instance("missing", missing(until)))
-	if got := s.picked(t, 100, until.Add(-1)); got["missing"] != 50 {
-		t.Errorf("got %v before the time is over; want both evenly", got)
+	// That its time is over is for the watch to say, which asks Consul first.
+	if got := s.picked(t, 100, until.Add(time.Minute)); got["missing"] != 50 {
+		t.Errorf("got %v after the time is over; want both evenly", got)
 	}
-	if c := s.Counts(until.Add(-1)); c.Ready != 2 || c.Missing != 1 {
+	if c := s.Counts(until.Add(time.Minute)); c.Ready != 2 || c.Missing != 1 {
 		t.Errorf("got %+v; want 2 ready, 1 of them missing", c)
 	}
-	if got := s.picked(t, 100, until); got["missing"] != 0 {
-		t.Errorf("got %v after the time is over; want the missing one never", got)
+	s.publish(until.Add(time.Minute), instance("here"))
+	if got := s.picked(t, 100, until.Add(time.Minute)); got["missing"] != 0 {
+		t.Errorf("got %v without it in the snapshot; want it never", got)
 	}
-	if c := s.Counts(until); c.Known != 1 || c.Missing != 0 {
+	if c := s.Counts(until.Add(time.Minute)); c.Known != 1 || c.Missing != 0 {
 		t.Errorf("got %+v; want 1 known", c)
 	}
 }
 
-func TestLastMissingInstanceIsNotUsedBeyondItsTime(t *testing.T) {
-	until := start.Add(30 * time.Second)
-	s := newService(nil, instance("a", missing(until)))
-	lease := s.pick(t, start)
-	lease.Done(balancer.Outcome{At: start}) // an answer does not extend its time
-	if _, err := s.Pick(balancer.Request{Now: until}); !errors.Is(err, catalog.ErrNoInstance) {
-		t.Errorf("got %v; want ErrNoInstance", err)
-	}
-}
-
 func TestUnreachableMissingInstanceIsDroppedUnlessItIsTheLast(t *testing.T) {
-	until := start.Add(30 * time.Second)
+	until, later := start.Add(30*time.Second), start.Add(20*time.Second) // no failure counts any more
 	s := newService(nil, instance("a", missing(until)), instance("b", missing(until)), instance("c", missing(until)))
 	unreachable := func(want string) {
 		t.Helper()
@@ -171,26 +163,26 @@ func TestUnreachableMissingInstanceIsDroppedUnlessItIsTheLast(t *testing.T) {
 		}
 	}
 	unreachable("a")
-	if got := s.picked(t, 100, start); got["a"] != 0 || len(got) != 2 {
+	if got := s.picked(t, 100, later); got["a"] != 0 || len(got) != 2 {
 		t.Errorf("got %v; want a dropped", got)
 	}
 	unreachable("b")
 	unreachable("c")
-	if got := s.picked(t, 100, start); got["c"] != 100 {
+	if got := s.picked(t, 100, later); got["c"] != 100 {
 		t.Errorf("got %v; want c, the last one left", got)
 	}
 	// Still absent, by the same absence: the drop holds.
 	s.publish(start, instance("a", missing(until)), instance("c", missing(until)))
-	if got := s.picked(t, 100, start); got["c"] != 100 {
+	if got := s.picked(t, 100, later); got["c"] != 100 {
 		t.Errorf("got %v; want a to stay dropped", got)
 	}
 	// It came back, and vanished again: that is another absence.
 	s.publish(start, instance("a"), instance("c", missing(until)))
-	if got := s.picked(t, 100, start); got["a"] < 48 || got["a"] > 52 {
+	if got := s.picked(t, 100, later); got["a"] < 48 || got["a"] > 52 {
 		t.Errorf("got %v; want a back in use", got)
 	}
 	s.publish(start, instance("a", missing(until.Add(time.Second))), instance("c", missing(until)))
-	if got := s.picked(t, 100, start); got["a"] < 48 || got["a"] > 52 {
+	if got := s.picked(t, 100, later); got["a"] < 48 || got["a"] > 52 {
 		t.Errorf("got %v; want a in use as missing", got)
 	}
 }
@@ -211,7 +203,7 @@ func TestUnreachableInstanceThatIsNotMissingStays(t *testing.T) {
 	s := newService(nil, instance("a"), instance("b"))
 	lease := s.pick(t, start)
 	lease.Done(balancer.Outcome{At: start, Failed: true, Unreachable: true})
-	if got := s.picked(t, 100, start); len(got) != 2 {
+	if got := s.picked(t, 100, start.Add(time.Second)); len(got) != 2 {
 		t.Errorf("got %v; want both", got)
 	}
 }

@@ -16,6 +16,12 @@ type Endpoint struct {
 	inFlight atomic.Int64
 	pass     atomic.Uint64 // virtual time of its next turn, see P2C
 	slot     atomic.Int32  // its index in the newest Ready; a hint, to be checked
+	estimate estimate      // PeakEWMA's
+	record   Record        // the judge's; nil: there is none
+
+	// They change with the Balancer's mutex held, but for the end of a probation.
+	ejection  atomic.Pointer[Ejection] // the latest; nil: never
+	probation atomic.Bool
 
 	// What follows is guarded by the Balancer's mutex.
 	snapshot *catalog.Snapshot // the last one that held it
@@ -32,24 +38,30 @@ func (e *Endpoint) InFlight() int { return int(e.inFlight.Load()) }
 // same reports whether both are the same instance at the same address.
 func (e *Endpoint) same(other *Endpoint) bool { return e == other || e.key == other.key }
 
-// gone reports whether it is missing and no longer used: its time is over, or
-// it was dropped. Call with the Balancer's mutex held.
-func (e *Endpoint) gone(now time.Time) bool {
+// gone reports whether it is missing and was dropped. When its time is over is
+// not ours to judge: it stays until a snapshot lacks it. Call with the
+// Balancer's mutex held.
+func (e *Endpoint) gone() bool {
 	i := e.instance.Load()
-	return i.Missing() && (!now.Before(i.MissingUntil) || e.dropped.Equal(i.MissingUntil))
+	return i.Missing() && e.dropped.Equal(i.MissingUntil)
 }
 
 // Outcome is how a request ended.
 type Outcome struct {
-	// Failed means by the instance's fault; a caller who gave up is not.
+	// Failed means by the instance's fault; a caller who gave up is not, nor is
+	// an answer that says that another service is to blame.
 	Failed bool
+	// Load means that the instance shed the request before it did any work. It
+	// counts as load and not as failure: Failed is to be false.
+	Load bool
 	// Unreachable means that the instance was not found at its address: no
 	// connection could be made, or another service answered. It implies Failed.
 	Unreachable bool
-	// Latency is the time to the response's headers; 0 means none came.
+	// Status is that of the response, as HTTP has it; 0 means that none came,
+	// so that the outcome proves nothing good.
+	Status int
+	// Latency is the time to the response's headers; 0 means that none came.
 	Latency time.Duration
-	// Load is as the instance reports it; 0 means unknown.
-	Load float64
 	// At is the time at which the request ended. Required.
 	At time.Time
 }
@@ -78,6 +90,7 @@ func (l Lease) Done(o Outcome) {
 		return
 	}
 	l.endpoint.inFlight.Add(-1)
+	l.balancer.note(l.endpoint, o)
 	if o.Unreachable && l.endpoint.instance.Load().Missing() {
 		l.balancer.drop(l.endpoint, o.At)
 	}

@@ -20,14 +20,14 @@ type model struct {
 	dropped   map[string]time.Time
 }
 
-func (m *model) here(i catalog.Instance, now time.Time) bool {
-	return !i.Missing() || now.Before(i.MissingUntil) && !m.dropped[i.ID].Equal(i.MissingUntil)
+func (m *model) here(i catalog.Instance) bool {
+	return !i.Missing() || !m.dropped[i.ID].Equal(i.MissingUntil)
 }
 
-func (m *model) ids(now time.Time, want func(catalog.State) bool) map[string]bool {
+func (m *model) ids(want func(catalog.State) bool) map[string]bool {
 	found := map[string]bool{}
 	for _, i := range m.instances {
-		if want(i.State) && m.here(i, now) {
+		if want(i.State) && m.here(i) {
 			found[i.ID] = true
 		}
 	}
@@ -37,19 +37,19 @@ func (m *model) ids(now time.Time, want func(catalog.State) bool) map[string]boo
 func critical(s catalog.State) bool { return s == catalog.StateCritical }
 
 // usable returns whom a pick may choose, and whether that is panic.
-func (m *model) usable(now time.Time) (map[string]bool, bool) {
-	if ready := m.ids(now, catalog.State.Ready); len(ready) > 0 {
+func (m *model) usable() (map[string]bool, bool) {
+	if ready := m.ids(catalog.State.Ready); len(ready) > 0 {
 		return ready, false
 	}
-	return m.ids(now, critical), true
+	return m.ids(critical), true
 }
 
-func (m *model) unreachable(id string, now time.Time) {
+func (m *model) unreachable(id string) {
 	for _, i := range m.instances {
-		if i.ID != id || !i.Missing() || !m.here(i, now) {
+		if i.ID != id || !i.Missing() || !m.here(i) {
 			continue
 		}
-		left := m.ids(now, func(s catalog.State) bool { return s.Ready() || critical(s) })
+		left := m.ids(func(s catalog.State) bool { return s.Ready() || critical(s) })
 		delete(left, id)
 		if len(left) > 0 {
 			m.dropped[id] = i.MissingUntil
@@ -104,7 +104,7 @@ func TestPickKeepsTheRulesOverAnyHistory(t *testing.T) {
 						tried = append(tried, o.lease.Endpoint())
 					}
 				}
-				usable, panicking := m.usable(now)
+				usable, panicking := m.usable()
 				lease, err := b.Pick(balancer.Request{Now: now, Tried: tried})
 				if len(usable) == 0 {
 					if !errors.Is(err, catalog.ErrNoInstance) {
@@ -152,7 +152,7 @@ func TestPickKeepsTheRulesOverAnyHistory(t *testing.T) {
 				leases = append(leases[:k], leases[k+1:]...)
 				unreachable := rapid.Bool().Draw(t, "unreachable")
 				if unreachable && current(b, o.lease.Endpoint()) {
-					m.unreachable(o.id, now)
+					m.unreachable(o.id)
 				}
 				o.lease.Done(balancer.Outcome{At: now, Failed: unreachable, Unreachable: unreachable})
 			},
@@ -161,7 +161,7 @@ func TestPickKeepsTheRulesOverAnyHistory(t *testing.T) {
 				if c.Known != c.Ready+c.Critical+c.Draining+c.Maintenance || c.Missing > c.Known {
 					t.Fatalf("got %+v; want a sum that is right", c)
 				}
-				if want := len(m.ids(now, catalog.State.Ready)); c.Ready != want {
+				if want := len(m.ids(catalog.State.Ready)); c.Ready != want {
 					t.Fatalf("got %d ready; want %d", c.Ready, want)
 				}
 				load := 0

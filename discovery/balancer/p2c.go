@@ -2,7 +2,7 @@ package balancer
 
 import "sync/atomic"
 
-// P2C is the default policy: the power of two choices. Two endpoints are drawn
+// P2C is the power of two choices. Two endpoints are drawn
 // at random by weight, and the one with fewer requests in flight for its weight
 // wins (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing",
 // 2001). So a burst never goes to one endpoint that looked best a moment ago,
@@ -28,6 +28,18 @@ func (P2C) Pick(ready Ready, q Request) *Endpoint {
 	if b == nil {
 		return a
 	}
+	ra, rb := a.rank(q.Now), b.rank(q.Now)
+	switch {
+	case ra < rb:
+		return ready.refuge(a, ra, q)
+	case rb < ra:
+		return ready.refuge(b, rb, q)
+	}
+	return ready.refuge(ready.lessLoaded(a, b), ra, q)
+}
+
+// lessLoaded returns the one with fewer requests in flight for its weight.
+func (r Ready) lessLoaded(a, b *Endpoint) *Endpoint {
 	wa, wb := int64(a.weight.Load()), int64(b.weight.Load())
 	fa, fb := a.inFlight.Load(), b.inFlight.Load()
 	switch {
@@ -36,8 +48,13 @@ func (P2C) Pick(ready Ready, q Request) *Endpoint {
 	case lighter(fb, wb, fa, wa):
 		return b
 	}
-	now := ready.clock.Load()
-	if earlier(b.turn(now, ready.slack), a.turn(now, ready.slack)) {
+	return r.nextTurn(a, b)
+}
+
+// nextTurn returns the one that was served least for its weight.
+func (r Ready) nextTurn(a, b *Endpoint) *Endpoint {
+	now := r.clock.Load()
+	if earlier(b.turn(now, r.slack), a.turn(now, r.slack)) {
 		return b
 	}
 	return a

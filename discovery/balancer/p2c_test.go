@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
@@ -211,56 +212,75 @@ func fleet(n int) []catalog.Instance {
 	return instances
 }
 
+// lightning is a judge who looks at every outcome.
+type lightning struct{}
+
+func (lightning) Record() balancer.Record                { return lightning{} }
+func (lightning) Most(int) int                           { return 0 }
+func (lightning) Note(balancer.Outcome) balancer.Verdict { return balancer.Verdict{} }
+func (lightning) Ejected(balancer.Ejection)              {}
+
 func TestPickAllocatesNothing(t *testing.T) {
-	for _, n := range []int{1, 3, 100, 5000} {
-		for _, uneven := range []bool{false, true} {
-			instances := fleet(n)
-			if uneven {
-				instances[0].Weight = 5
-			}
-			s := newService(nil, instances...)
-			tried := []*balancer.Endpoint{s.Endpoints()[0], s.Endpoints()[n/2]}
-			if got := testing.AllocsPerRun(200, func() {
-				s.Use(s.feed.Current(), start)
-				s.pick(t, start).Done(balancer.Outcome{At: start})
-				lease, _ := s.Pick(balancer.Request{Now: start, Tried: tried})
-				lease.Done(balancer.Outcome{At: start})
-			}); got != 0 {
-				t.Errorf("%d instances, uneven %v: got %v allocations; want 0", n, uneven, got)
+	for _, policy := range []balancer.Policy{balancer.PeakEWMA{}, balancer.P2C{}} {
+		for _, n := range []int{1, 3, 100, 5000} {
+			for _, uneven := range []bool{false, true} {
+				instances := fleet(n)
+				if uneven {
+					instances[0].Weight = 5
+				}
+				s := newJudged(policy, lightning{}, nil, instances...)
+				tried := []*balancer.Endpoint{s.Endpoints()[0], s.Endpoints()[n/2]}
+				now := start
+				if got := testing.AllocsPerRun(200, func() {
+					now = now.Add(time.Millisecond)
+					s.Use(s.feed.Current(), now)
+					s.pick(t, now).Done(balancer.Outcome{At: now, Status: 200, Latency: 3 * time.Millisecond})
+					lease, _ := s.Pick(balancer.Request{Now: now, Tried: tried})
+					lease.Done(balancer.Outcome{At: now, Status: 500, Failed: true})
+				}); got != 0 {
+					t.Errorf("%T, %d instances, uneven %v: got %v allocations; want 0", policy, n, uneven, got)
+				}
 			}
 		}
 	}
 }
 
 func BenchmarkPick(b *testing.B) {
-	for _, n := range []int{3, 100, 5000} {
-		for _, uneven := range []bool{false, true} {
-			instances := fleet(n)
-			if uneven {
-				instances[0].Weight = 5
-			}
-			s := newService(nil, instances...)
-			tried := []*balancer.Endpoint{s.Endpoints()[0]}
-			run := func(name string, q balancer.Request) {
-				b.Run(fmt.Sprintf("%s/instances=%d/uneven=%v", name, n, uneven), func(b *testing.B) {
+	for _, policy := range []balancer.Policy{balancer.PeakEWMA{}, balancer.P2C{}} {
+		for _, n := range []int{3, 100, 5000} {
+			for _, uneven := range []bool{false, true} {
+				instances := fleet(n)
+				if uneven {
+					instances[0].Weight = 5
+				}
+				s := newJudged(policy, lightning{}, nil, instances...)
+				tried := []*balancer.Endpoint{s.Endpoints()[0]}
+				now := start.Add(time.Second)
+				for range 10 * n { // so that something is known of each
+					s.pick(b, start).Done(balancer.Outcome{At: start, Status: 200, Latency: 3 * time.Millisecond})
+				}
+				done := balancer.Outcome{At: now, Status: 200, Latency: 3 * time.Millisecond}
+				run := func(name string, q balancer.Request) {
+					b.Run(fmt.Sprintf("%T/%s/instances=%d/uneven=%v", policy, name, n, uneven), func(b *testing.B) {
+						b.ReportAllocs()
+						for b.Loop() {
+							lease, _ := s.Pick(q)
+							lease.Done(done)
+						}
+					})
+				}
+				run("first", balancer.Request{Now: now})
+				run("retry", balancer.Request{Now: now, Tried: tried})
+				b.Run(fmt.Sprintf("%T/parallel/instances=%d/uneven=%v", policy, n, uneven), func(b *testing.B) {
 					b.ReportAllocs()
-					for b.Loop() {
-						lease, _ := s.Pick(q)
-						lease.Done(balancer.Outcome{At: start})
-					}
+					b.RunParallel(func(pb *testing.PB) {
+						for pb.Next() {
+							lease, _ := s.Pick(balancer.Request{Now: now})
+							lease.Done(done)
+						}
+					})
 				})
 			}
-			run("first", balancer.Request{Now: start})
-			run("retry", balancer.Request{Now: start, Tried: tried})
-			b.Run(fmt.Sprintf("parallel/instances=%d/uneven=%v", n, uneven), func(b *testing.B) {
-				b.ReportAllocs()
-				b.RunParallel(func(pb *testing.PB) {
-					for pb.Next() {
-						lease, _ := s.Pick(balancer.Request{Now: start})
-						lease.Done(balancer.Outcome{At: start})
-					}
-				})
-			})
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // Ready is the immutable set a Policy picks from: the ready endpoints, or in
@@ -131,4 +132,45 @@ func (r Ready) another(e *Endpoint, tried []*Endpoint) bool {
 		}
 	}
 	return false
+}
+
+// The ranks of endpoints, from the best. A better rank goes before any latency
+// and any load.
+const (
+	rankGood    = iota
+	rankPenalty // its latest outcome was bad
+	rankHeld    // on probation, with the one request that it may have
+)
+
+func (e *Endpoint) rank(now time.Time) int {
+	switch {
+	case e.probation.Load() && e.inFlight.Load() > 0:
+		return rankHeld
+	case e.estimate.inPenalty(now):
+		return rankPenalty
+	}
+	return rankGood
+}
+
+// refugeRange is how many endpoints are looked at for a better one than two that
+// were drawn. It covers small sets, where two bad ones are drawn often.
+const refugeRange = 8
+
+// refuge returns e if its rank is good, else one of a better rank if there is
+// one nearby.
+func (r Ready) refuge(e *Endpoint, rank int, q Request) *Endpoint {
+	if rank == rankGood {
+		return e
+	}
+	n := len(r.endpoints)
+	from := rand.IntN(n)
+	for k := range min(n, refugeRange) {
+		other := r.endpoints[(from+k)%n]
+		if better := other.rank(q.Now); better < rank && !slices.ContainsFunc(q.Tried, other.same) {
+			if e, rank = other, better; rank == rankGood {
+				return e
+			}
+		}
+	}
+	return e
 }

@@ -1,0 +1,128 @@
+package balancer
+
+import "time"
+
+// PeakEWMA is the default policy: the power of two choices, as P2C, over latency
+// and load. Of two endpoints drawn by weight the one with the smaller product of
+// latency and requests in flight (one more included, for its weight) wins.
+//
+// The latency is that to the response's headers, as a moving average that jumps
+// up to a peak and decays with time (Finagle's Peak EWMA, also the balancer of
+// linkerd2-proxy). Three things differ from Finagle's, all so that like
+// instances share a light load evenly though their latencies never are alike:
+//   - the least of an endpoint's latest three latencies counts, so one hiccup
+//     is nothing;
+//   - latencies count as Floor at least, and are equal within a factor of two;
+//   - equals are chosen as P2C does: by requests in flight, then by who was
+//     served least for its weight.
+//
+// A failure counts as slow, however quick it came: the endpoint is in penalty,
+// for 50 ms, twice as long after each further failure in a row, and up to 3.2 s;
+// it is picked only when all others are too. A shed request (Outcome.Load) is a
+// penalty of 20 ms, and up to 160 ms. An answer ends it.
+//
+// Nothing is known of a newcomer's latency, nor of one that was not asked for
+// five times Decay: its load alone counts then, so it is neither flooded nor
+// starved. That is also how a slow endpoint is asked now and then, one request
+// at a time, and is back in use soon after it is quick again.
+//
+// Its state is in the Endpoint and survives a change of the set.
+type PeakEWMA struct {
+	// Floor is the least latency that counts. 0 or less means 1ms. Higher shares
+	// more evenly; lower tells quick instances apart.
+	Floor time.Duration
+	// Decay is the time in which an estimate falls to 1/e when nothing renews
+	// it. 0 or less means 1s. Shorter forgets a slow time sooner, and asks a
+	// slow instance more often.
+	Decay time.Duration
+}
+
+const (
+	defaultFloor = time.Millisecond
+	defaultDecay = time.Second
+	// equalWithin is how many times as slow an endpoint may be and still be as
+	// good. Latencies of like instances differ by more than a quarter at nearly
+	// all times, see TestLikeInstancesShareEvenlyThoughTheirLatenciesAreNoisy.
+	equalWithin = 2
+
+	failurePenalty   = 50 * time.Millisecond
+	failureDoublings = 6
+	loadPenalty      = 20 * time.Millisecond
+	loadDoublings    = 3
+)
+
+func (p PeakEWMA) floor() float64 {
+	if p.Floor <= 0 {
+		return float64(defaultFloor.Microseconds())
+	}
+	return float64(p.Floor) / float64(time.Microsecond)
+}
+
+func (p PeakEWMA) decay() time.Duration {
+	if p.Decay <= 0 {
+		return defaultDecay
+	}
+	return p.Decay
+}
+
+// learner is a policy that learns from outcomes. It is called by Lease.Done.
+type learner interface{ learn(e *Endpoint, o Outcome) }
+
+func (p PeakEWMA) learn(e *Endpoint, o Outcome) {
+	switch {
+	case o.Load:
+		e.estimate.slow(o.At, loadPenalty, loadDoublings)
+	case o.Failed:
+		// Its latency says nothing: neither quick failures nor slow ones tell
+		// how quick an answer would be.
+		e.estimate.slow(o.At, failurePenalty, failureDoublings)
+	case o.Status != 0:
+		e.estimate.well()
+		e.estimate.observe(o.Latency, o.At, p.decay())
+	}
+}
+
+// Pick chooses an endpoint; nil when every one was tried.
+func (p PeakEWMA) Pick(ready Ready, q Request) *Endpoint {
+	a := ready.Sample(q, nil)
+	if a == nil {
+		return nil
+	}
+	b := ready.Sample(q, a)
+	if b == nil {
+		return a
+	}
+	ra, rb := a.rank(q.Now), b.rank(q.Now)
+	switch {
+	case ra < rb:
+		return ready.refuge(a, ra, q)
+	case rb < ra:
+		return ready.refuge(b, rb, q)
+	}
+	return ready.refuge(p.better(ready, a, b, q.Now), ra, q)
+}
+
+func (p PeakEWMA) better(ready Ready, a, b *Endpoint, now time.Time) *Endpoint {
+	decay, floor := p.decay(), p.floor()
+	ca, oka := a.estimate.latency(now, decay)
+	cb, okb := b.estimate.latency(now, decay)
+	ca, cb = max(ca, floor), max(cb, floor)
+	if !oka || !okb || ca <= equalWithin*cb && cb <= equalWithin*ca {
+		return ready.lessLoaded(a, b)
+	}
+	// With like weights this is latency × (in flight + 1). The one more is for
+	// the greater weight of the two: so what is idle is compared by latency
+	// alone, and little weight is not held against an endpoint twice (it is
+	// drawn less often already).
+	wa, wb := float64(a.weight.Load()), float64(b.weight.Load())
+	one := 1 / max(wa, wb)
+	ca *= float64(a.inFlight.Load())/wa + one
+	cb *= float64(b.inFlight.Load())/wb + one
+	switch {
+	case ca*equalWithin < cb:
+		return a
+	case cb*equalWithin < ca:
+		return b
+	}
+	return ready.nextTurn(a, b)
+}
