@@ -14,6 +14,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
+	"github.com/rollcall-mesh/rollcall/discovery/outlier"
 	"github.com/rollcall-mesh/rollcall/discovery/registration"
 	"github.com/rollcall-mesh/rollcall/discovery/watch"
 )
@@ -34,8 +35,12 @@ type Config struct {
 	// Source of the instances. nil means Consul; anything else replaces the
 	// watch, while Register still goes to Consul.
 	Source catalog.Source
-	// Policy that chooses among the instances. nil means balancer.P2C.
+	// Policy that chooses among the instances. nil means balancer.PeakEWMA.
 	Policy balancer.Policy
+	// Outliers says which instances are ejected for failing, whatever Consul says
+	// of them. nil means the defaults of outlier.Config; a negative Consecutive
+	// switches it off.
+	Outliers *outlier.Config
 	// DialTimeout of one connection to an instance. 0 means 300ms. Longer waits
 	// for slow networks, and costs that much for each dead instance that is met:
 	// its address often swallows packets rather than refuse.
@@ -51,13 +56,16 @@ type Config struct {
 	// MissingFor is how long an instance that vanished from the catalog while it
 	// was passing stays in use. 0 means 30s, negative means not at all.
 	MissingFor time.Duration
+	// SnapshotDir is a folder in which the last set of each service is kept, for
+	// a start while Consul is away: see watch.Config.Dir. Empty means none.
+	SnapshotDir string
 	// Follow names services to watch from the start and for good. Others are
 	// watched from their first use on, until nobody asked for 10 minutes.
 	Follow []string
 	// Trace is told what happens. nil means nobody is.
 	Trace *Trace
 	// Log gets what nobody asked for: a watch that was lost, an entry that was
-	// mended. nil means that nothing is logged.
+	// mended, an instance that was ejected. nil means that nothing is logged.
 	Log *slog.Logger
 }
 
@@ -112,7 +120,8 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 			Client:     client,
 			MissingFor: cfg.MissingFor,
 			StaleFor:   cfg.StaleFor,
-			Trace:      m.trace.Watch,
+			Dir:        cfg.SnapshotDir,
+			Trace:      m.looking(m.trace.Watch),
 			Log:        cfg.Log,
 		})
 		if err != nil {
@@ -127,9 +136,10 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 	m.transport, err = httpmesh.New(httpmesh.Config{
 		Source:      m.source,
 		Policy:      cfg.Policy,
+		Outliers:    cfg.Outliers,
 		DialTimeout: cfg.DialTimeout,
 		TryTimeout:  cfg.TryTimeout,
-		Trace:       m.trace.HTTP,
+		Trace:       loggedEjections(m.trace.HTTP, cfg.Log),
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("discovery: %w", err), m.Close())
@@ -189,7 +199,9 @@ func (m *Mesh) Register(cfg registration.Config) (*registration.Registered, erro
 	}
 	if cfg.Client == nil {
 		if m.registrar == nil {
-			client, closeIdle, err := consul.Open(m.consul)
+			near := m.consul
+			near.DialTimeout = registrarDial
+			client, closeIdle, err := consul.Open(near)
 			if err != nil {
 				return nil, fmt.Errorf("discovery: register %s: %w", cfg.Service, err)
 			}

@@ -16,6 +16,6 @@
 //
 // The rooms, each of use on its own: catalog (the words), watch (keeps
 // snapshots true to Consul), registration (one instance's life in Consul),
-// balancer (chooses), httpmesh (sends), kitmesh (the go-kit face), consultest (a
+// balancer (chooses), outlier (ejects those that fail), httpmesh (sends), kitmesh (the go-kit face), consultest (a
 // Consul inside a test).
 package discovery

@@ -43,6 +43,11 @@ func (p *payload) next() (io.ReadCloser, error) {
 	return p.r.GetBody()
 }
 
+// left reports whether the body could be sent once more, as far as can be seen.
+func (p *payload) left() bool {
+	return p.inner == nil || p.current.state.Load()&(bodyRead|bodyTaken) == 0
+}
+
 // again reports whether the body can be sent once more, and takes it from the
 // try before.
 func (p *payload) again() bool { return p.inner == nil || p.current.take() }

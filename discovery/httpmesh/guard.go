@@ -1,7 +1,6 @@
 package httpmesh
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -35,21 +34,6 @@ func refuse(w http.ResponseWriter, r *http.Request, service, meant string) {
 	if len(meant) > most {
 		meant = meant[:most] + "…"
 	}
-	problem, err := json.Marshal(struct {
-		Type     string `json:"type"`
-		Title    string `json:"title"`
-		Status   int    `json:"status"`
-		Detail   string `json:"detail"`
-		Instance string `json:"instance"`
-	}{
-		"about:blank", http.StatusText(http.StatusMisdirectedRequest), http.StatusMisdirectedRequest,
-		fmt.Sprintf("the request is meant for %q; this is %q", meant, service), r.URL.Path,
-	})
-	if err != nil { // strings and an int: can't be
-		problem = nil
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("Connection", "close")
-	w.WriteHeader(http.StatusMisdirectedRequest)
-	_, _ = w.Write(append(problem, '\n')) // a client that has gone needs no answer
+	writeProblem(w, r, http.StatusMisdirectedRequest, fmt.Sprintf("the request is meant for %q; this is %q", meant, service))
 }

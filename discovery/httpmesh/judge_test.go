@@ -24,19 +24,20 @@ func TestErrorsAreJudged(t *testing.T) {
 	for _, c := range []struct {
 		name          string
 		ended         func() context.Context // nil: the caller still waits
-		method        string
+		method, key   string
 		err           error
 		noConn, wrote bool
 		reused        bool
 		body          io.Reader
 		want          verdict
 	}{
-		{name: "failed dial", method: "POST", err: dial, noConn: true, want: verdict{again: true, failed: true, unreachable: true, try: Try{Outcome: dialFailed}}},
+		{name: "failed dial", method: "POST", err: dial, noConn: true, want: verdict{again: true, free: true, failed: true, unreachable: true, try: Try{Outcome: dialFailed}}},
 		{name: "failed dial after a byte was written", method: "POST", err: dial, wrote: true, want: verdict{failed: true, try: Try{Outcome: transport}}},
 		{name: "reset of a post", method: "POST", err: broken, wrote: true, want: verdict{failed: true, try: Try{Outcome: transport}}},
+		{name: "reset of a post with a key", method: "POST", key: "k", err: broken, wrote: true, want: verdict{again: true, failed: true, try: Try{Outcome: transport}}},
 		{name: "reset of a get", method: "GET", err: broken, wrote: true, want: verdict{again: true, failed: true, try: Try{Outcome: transport}}},
-		{name: "nothing written on a fresh connection", method: "POST", err: broken, want: verdict{again: true, failed: true, try: Try{Outcome: transport}}},
-		{name: "nothing written on an idle connection", method: "POST", err: broken, reused: true, want: verdict{again: true, try: Try{Outcome: transport}}},
+		{name: "nothing written on a fresh connection", method: "POST", err: broken, want: verdict{again: true, free: true, failed: true, try: Try{Outcome: transport}}},
+		{name: "nothing written on an idle connection", method: "POST", err: broken, reused: true, want: verdict{again: true, free: true, try: Try{Outcome: transport}}},
 		{name: "request that can't be sent", method: "GET", err: broken, noConn: true, want: verdict{try: Try{Outcome: transport}}},
 		{name: "body that can't be read", method: "GET", err: broken, wrote: true, body: iotest.ErrReader(broken), want: verdict{try: Try{Outcome: transport}}},
 		{name: "TryTimeout", method: "GET", err: errTryTimeout, wrote: true, want: verdict{again: true, failed: true, try: Try{Outcome: timeout}}},
@@ -51,6 +52,9 @@ func TestErrorsAreJudged(t *testing.T) {
 			r, err := http.NewRequestWithContext(ctx, c.method, "http://order/", c.body)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if c.key != "" {
+				r.Header.Set("Idempotency-Key", c.key)
 			}
 			x := newExchange(&Transport{closed: make(chan struct{})}, r, "order")
 			body, err := x.body.next()
@@ -69,7 +73,7 @@ func TestErrorsAreJudged(t *testing.T) {
 			}
 			var got verdict
 			a.judgeError(c.err, &got)
-			if got.again != c.want.again || got.failed != c.want.failed || got.unreachable != c.want.unreachable || got.try.Outcome != c.want.try.Outcome {
+			if got.again != c.want.again || got.free != c.want.free || got.failed != c.want.failed || got.unreachable != c.want.unreachable || got.try.Outcome != c.want.try.Outcome {
 				t.Errorf("got %+v; want %+v", got, c.want)
 			}
 		})
@@ -77,15 +81,70 @@ func TestErrorsAreJudged(t *testing.T) {
 }
 
 func TestStatusesAreJudged(t *testing.T) {
-	for code, want := range map[int]verdict{
-		200: {}, 304: {}, 404: {}, 429: {}, 501: {}, 505: {},
-		500: {failed: true}, 502: {failed: true}, 503: {failed: true}, 504: {failed: true}, 599: {failed: true},
-		421: {again: true, failed: true, unreachable: true},
+	failed := verdict{failed: true}
+	retried := verdict{failed: true, again: true, answered: true}
+	for _, c := range []struct {
+		status              int
+		method, key, reason string
+		want                verdict
+	}{
+		{200, "GET", "", "", verdict{}},
+		{304, "GET", "", "", verdict{}},
+		{404, "GET", "", "", verdict{}},
+		{501, "GET", "", "", verdict{}},
+		{505, "GET", "", "", verdict{}},
+		{500, "GET", "", "", failed},
+		{500, "GET", "", "overload", failed},
+		{599, "GET", "", "", failed},
+		{421, "POST", "", "", verdict{again: true, free: true, failed: true, unreachable: true}},
+		{429, "GET", "", "", verdict{again: true, answered: true}},
+		{429, "POST", "", "", verdict{}},
+		{429, "POST", "k", "", verdict{again: true, answered: true}},
+		{502, "GET", "", "", retried},
+		{502, "POST", "", "", failed},
+		{502, "POST", "k", "", retried},
+		{502, "GET", "", "downstream", verdict{}},
+		{502, "GET", "", "overload", retried},
+		{503, "GET", "", "", retried},
+		{503, "POST", "", "", failed},
+		{503, "POST", "k", "", retried},
+		{503, "GET", "", "downstream", verdict{}},
+		{503, "GET", "", "a word to come", retried},
+		{503, "POST", "", "overload", verdict{again: true, answered: true, load: true}},
+		{504, "GET", "", "", failed},
+		{504, "POST", "k", "", failed},
+		{504, "GET", "", "downstream", verdict{}},
 	} {
+		r, err := http.NewRequestWithContext(t.Context(), c.method, "http://order/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := &http.Response{StatusCode: c.status, Header: http.Header{}}
+		if c.key != "" {
+			r.Header.Set("Idempotency-Key", c.key)
+		}
+		if c.reason != "" {
+			answer.Header.Set(ReasonHeader, c.reason)
+		}
 		var got verdict
-		new(attempt).judgeStatus(code, &got)
-		if got.again != want.again || got.failed != want.failed || got.unreachable != want.unreachable {
-			t.Errorf("%d: got %+v; want %+v", code, got, want)
+		(&attempt{x: newExchange(new(Transport), r, "order")}).judgeAnswer(answer, &got)
+		got.try = Try{}
+		if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", c.want) {
+			t.Errorf("%d to a %s with key %q, reason %q: got %+v; want %+v", c.status, c.method, c.key, c.reason, got, c.want)
+		}
+	}
+}
+
+func TestRetryAfterIsReadAsSecondsOrADate(t *testing.T) {
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	for said, want := range map[string]time.Duration{
+		"": 0, "0": 0, "1": time.Second, "120": 2 * time.Minute, "-1": 0, "1.5": 0, "soon": 0, "99999999999999999999": 0,
+		"4294967295":                    1 << 30 * time.Second,
+		"Tue, 24 Nov 2026 12:00:03 GMT": 3 * time.Second,
+		"Tue, 24 Nov 2026 11:00:00 GMT": 0,
+	} {
+		if got := retryAfter(http.Header{"Retry-After": {said}}, now); got != want {
+			t.Errorf("%q: got %v; want %v", said, got, want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"sync"
@@ -17,6 +18,7 @@ import (
 // They are noted here when they begin and end, so requests pay nothing for it.
 type network struct {
 	timeout time.Duration // of a dial
+	maxAge  time.Duration // of a connection; 0: none
 	dialer  func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	mu     sync.Mutex // guards what follows
@@ -79,7 +81,7 @@ func (n *network) dial(parent context.Context, network, addr string) (net.Conn, 
 		}
 		return nil, &dialError{err}
 	}
-	c := &conn{Conn: inner, network: n}
+	c := &conn{Conn: inner, network: n, expires: n.expiry(time.Now())}
 	if !n.add(c, func() { _ = inner.Close() }) {
 		_ = inner.Close()
 		return nil, catalog.ErrClosed
@@ -87,13 +89,30 @@ func (n *network) dial(parent context.Context, network, addr string) (net.Conn, 
 	return c, nil
 }
 
+// ageSpread is how far a connection's greatest age may lie on either side of the
+// setting, as a share of it, so that those made together don't end together.
+const ageSpread = 0.1
+
+// expiry returns until when a connection made now is used; zero is for ever.
+func (n *network) expiry(now time.Time) time.Time {
+	if n.maxAge <= 0 {
+		return time.Time{}
+	}
+	spread := time.Duration(ageSpread * float64(n.maxAge))
+	return now.Add(n.maxAge - spread + rand.N(2*spread+1))
+}
+
 // conn counts what is sent, and is known to its network.
 type conn struct {
 	net.Conn
 	network *network
+	expires time.Time // zero: never
 	// sent is the number of bytes written; those being written count.
 	sent atomic.Int64
 }
+
+// expired reports whether it has reached its age.
+func (c *conn) expired(now time.Time) bool { return !c.expires.IsZero() && !now.Before(c.expires) }
 
 func (c *conn) Write(p []byte) (int, error) {
 	c.sent.Add(int64(len(p)))

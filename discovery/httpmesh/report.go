@@ -33,8 +33,10 @@ type Report struct {
 	// Elapsed is the time to the response's headers or to the failure.
 	Elapsed time.Duration
 	// Outcome is one of a bounded set, fit for a metric's label:
-	//   - ok: an instance answered, with whatever status but 421
+	//   - ok: an instance answered, whatever the status, but for the next two
 	//   - misdirected: the last try was answered 421, which the caller gets
+	//   - overload: the last try was shed (see ReasonOverload), and the caller
+	//     gets that 503
 	//   - no_instance: nobody to send to, or the source refuses the service
 	//   - unreachable: no connection could be made at the last try
 	//   - timeout: the caller's deadline or TryTimeout ended it
@@ -42,14 +44,18 @@ type Report struct {
 	//   - canceled: the caller gave up
 	//   - closed: the Transport was, or the source
 	Outcome string
+	// OverBudget says that another try would have been made had Config.Budget
+	// allowed it.
+	OverBudget bool
 }
 
 // Try is one attempt at one instance.
 type Try struct {
 	Instance catalog.Instance
 	// Outcome is one of a bounded set, fit for a metric's label: ok,
-	// dial_failed, misdirected (421), timeout (TryTimeout or the caller's
-	// deadline), transport, canceled (by the caller, or by Close).
+	// dial_failed, misdirected (421), overload (a 503 that says so), timeout
+	// (TryTimeout or the caller's deadline), transport, canceled (by the caller,
+	// or by Close).
 	Outcome string
 	// Status is the response's; 0 if no headers came.
 	Status int
@@ -63,6 +69,7 @@ type Try struct {
 const (
 	ok          = "ok"
 	misdirected = "misdirected"
+	overload    = "overload"
 	noInstance  = "no_instance"
 	unreachable = "unreachable"
 	dialFailed  = "dial_failed"

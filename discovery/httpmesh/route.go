@@ -18,6 +18,7 @@ import (
 // endpoints that was picked so far.
 type route struct {
 	network  *network
+	ledger   *ledger
 	balancer *balancer.Balancer
 	snapshot atomic.Pointer[catalog.Snapshot] // the last one given to use
 	leaves   sync.Map                         // *balancer.Endpoint to *leaf

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/outlier"
 )
 
 // Transport is an http.RoundTripper for URLs that name a service. Use New, and
@@ -19,6 +20,7 @@ import (
 type Transport struct {
 	cfg     Config
 	network *network
+	judge   *outlier.Judge
 	routes  sync.Map // service name to *route
 
 	closing  atomic.Bool  // no new requests
@@ -31,13 +33,18 @@ type Transport struct {
 
 // New returns a Transport, or an error that names every wrong setting.
 func New(cfg Config) (*Transport, error) {
-	cfg, err := cfg.filled()
+	cfg, wrong := cfg.filled()
+	judge, err := outlier.New(*cfg.Outliers)
 	if err != nil {
-		return nil, err
+		wrong = errors.Join(wrong, fmt.Errorf("httpmesh: Outliers: %w", err))
+	}
+	if wrong != nil {
+		return nil, wrong
 	}
 	return &Transport{
 		cfg:     cfg,
-		network: &network{timeout: cfg.DialTimeout, dialer: cfg.dial},
+		judge:   judge,
+		network: &network{timeout: cfg.DialTimeout, maxAge: cfg.MaxConnAge, dialer: cfg.dial},
 		drained: make(chan struct{}),
 		closed:  make(chan struct{}),
 	}, nil
@@ -112,7 +119,7 @@ func (t *Transport) route(s *catalog.Snapshot, now time.Time) *route {
 	service := s.Service()
 	found, ok := t.routes.Load(service)
 	if !ok {
-		fresh := &route{network: t.network, balancer: balancer.New(service, t.cfg.Policy, &t.cfg.Trace.Balancer)}
+		fresh := &route{network: t.network, ledger: &ledger{budget: t.cfg.Budget, began: now}, balancer: balancer.NewJudged(service, t.cfg.Policy, t.judge, &t.cfg.Trace.Balancer)}
 		if s.Len() == 0 {
 			fresh.use(s, now)
 			return fresh

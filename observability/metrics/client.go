@@ -14,11 +14,13 @@ type client struct {
 	tries     *prometheus.CounterVec
 	retries   *prometheus.CounterVec
 	picks     *prometheus.CounterVec
+	ejections *prometheus.CounterVec
 }
 
 func newClient(r prometheus.Registerer, peer func(string) string) *client {
 	c := &client{
-		peer: peer,
+		peer:      peer,
+		ejections: newEjections(r),
 		durations: prometheus.NewHistogramVec(durations("rollcall_client_request_duration_seconds",
 			"Time of a request through the mesh, all tries included, to the header of the response or the failure, by the service asked and how it ended: ok (any status from the right service), misdirected (421 at the last try), no_instance, unreachable, timeout, transport, canceled, closed."),
 			[]string{"peer", "outcome"}),
@@ -40,7 +42,7 @@ func newClient(r prometheus.Registerer, peer func(string) string) *client {
 }
 
 func (c *client) trace() *httpmesh.Trace {
-	return &httpmesh.Trace{Done: c.done, Balancer: balancer.Trace{Picked: c.picked}}
+	return &httpmesh.Trace{Done: c.done, Balancer: balancer.Trace{Picked: c.picked, Ejected: c.ejected}}
 }
 
 func (c *client) done(r *httpmesh.Report) {

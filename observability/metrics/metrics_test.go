@@ -2,6 +2,7 @@ package metrics_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 
+	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/discovery/registration"
@@ -37,6 +39,8 @@ func (f feeds) Snapshots() []*catalog.Snapshot {
 	return all
 }
 
+func (f feeds) Balancer(string) *balancer.Balancer { return nil }
+
 // everything makes each metric have at least one series.
 func everything(t *testing.T, m *metrics.Metrics) {
 	t.Helper()
@@ -49,6 +53,7 @@ func everything(t *testing.T, m *metrics.Metrics) {
 	trace := m.Trace()
 	trace.HTTP.Done(&httpmesh.Report{Service: "user", Outcome: "ok", Elapsed: time.Millisecond, Tries: []httpmesh.Try{{Outcome: "dial_failed"}, {Outcome: "ok"}}})
 	trace.HTTP.Balancer.Picked("user", false)
+	trace.HTTP.Balancer.Ejected("user", catalog.Instance{}, balancer.Ejection{Reason: "error"})
 	feed := catalog.NewFeed("user")
 	feed.Publish([]catalog.Instance{{ID: "a", State: catalog.StatePassing}}, time.Now())
 	trace.Watch.Changed(feed.Current())
@@ -83,8 +88,8 @@ func TestEveryMetricIsNamedAndExplainedByTheRules(t *testing.T) {
 			}
 		}
 	}
-	if ours != 21 {
-		t.Errorf("%d metrics of ours; want 21 (a new one belongs into everything above, and into the reference)", ours)
+	if ours != 25 {
+		t.Errorf("%d metrics of ours; want 25 (a new one belongs into everything above, and into the reference)", ours)
 	}
 }
 
@@ -178,7 +183,7 @@ func TestSnapshotSeriesFollowWhatIsInUse(t *testing.T) {
 
 	feed.Publish([]catalog.Instance{
 		{ID: "a", State: catalog.StatePassing},
-		{ID: "b", State: catalog.StatePassing, MissingUntil: time.Now().Add(time.Second)},
+		{ID: "b", State: catalog.StatePassing, MissingUntil: time.Now().Add(time.Hour)},
 		{ID: "c", State: catalog.StateCritical},
 	}, time.Now().Add(-time.Hour))
 	const instances = `
@@ -204,6 +209,17 @@ rollcall_instances_missing{peer="user"} 1
 	}
 	if failing := value(t, m, `rollcall_snapshot_failing{peer="user"}`); failing != 1 {
 		t.Errorf("failing is %v; want 1", failing)
+	}
+
+	if left := value(t, m, `rollcall_instances_missing_seconds{peer="user"}`); left < 3500 || left > 3600 {
+		t.Errorf("missing for %v s still; want the hour that b has left", left)
+	}
+	if disk := value(t, m, `rollcall_snapshot_from_disk{peer="user"}`); disk != 0 {
+		t.Errorf("from disk is %v; want 0", disk)
+	}
+	feed.Fail(fmt.Errorf("%w: refused", catalog.ErrFromDisk))
+	if disk := value(t, m, `rollcall_snapshot_from_disk{peer="user"}`); disk != 1 {
+		t.Errorf("from disk is %v; want 1", disk)
 	}
 
 	feed.Close(nil)

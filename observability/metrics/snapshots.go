@@ -1,10 +1,12 @@
 package metrics
 
 import (
+	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 )
 
@@ -14,9 +16,15 @@ type Follower interface {
 	Snapshots() []*catalog.Snapshot
 }
 
-// Watch reads the follower's snapshots at each scrape. It is to be called once.
+// Watch reads the follower's snapshots at each scrape, and its balancers if it
+// has them. It is to be called once.
 func (m *Metrics) Watch(f Follower) {
 	m.registry.MustRegister(&snapshots{follower: f, peer: m.peer})
+	if b, ok := f.(interface {
+		Balancer(service string) *balancer.Balancer
+	}); ok {
+		m.registry.MustRegister(&ejected{follower: f, balancer: b.Balancer, peer: m.peer})
+	}
 }
 
 // snapshots makes its series at scrape time from what is in use then: a second
@@ -33,27 +41,37 @@ var (
 	descMissing = prometheus.NewDesc("rollcall_instances_missing",
 		"Instances that vanished from Consul's answer and are still used for a while, by the service followed.",
 		[]string{"peer"}, nil)
+	descMissingFor = prometheus.NewDesc("rollcall_instances_missing_seconds",
+		"Time until the last of the missing instances is given up, unless it comes back, by the service followed; 0 when none is missing.",
+		[]string{"peer"}, nil)
 	descAge = prometheus.NewDesc("rollcall_snapshot_age_seconds",
 		"Time since an answer of Consul proved the set of instances in use, by the service followed.",
 		[]string{"peer"}, nil)
 	descFailing = prometheus.NewDesc("rollcall_snapshot_failing",
 		"1 while Consul gives no believable answer about the service followed and the last good set is used, else 0.",
 		[]string{"peer"}, nil)
+	descFromDisk = prometheus.NewDesc("rollcall_snapshot_from_disk",
+		"1 while the set in use was read from disk because Consul has not answered since the start, else 0, by the service followed.",
+		[]string{"peer"}, nil)
 )
 
 func (*snapshots) Describe(out chan<- *prometheus.Desc) {
 	out <- descInstances
 	out <- descMissing
+	out <- descMissingFor
 	out <- descAge
 	out <- descFailing
+	out <- descFromDisk
 }
 
 // tally sums up the snapshots that share a label.
 type tally struct {
-	states  map[catalog.State]int
-	missing int
-	age     time.Duration // of the oldest
-	failing bool
+	states     map[catalog.State]int
+	missing    int
+	missingFor time.Duration // of the one that is kept longest
+	age        time.Duration // of the oldest
+	failing    bool
+	fromDisk   bool
 }
 
 func (c *snapshots) Collect(out chan<- prometheus.Metric) {
@@ -68,6 +86,7 @@ func (c *snapshots) Collect(out chan<- prometheus.Metric) {
 		for i := range s.All() {
 			if i.Missing() {
 				t.missing++
+				t.missingFor = max(t.missingFor, i.MissingUntil.Sub(now))
 			} else {
 				t.states[i.State]++
 			}
@@ -78,6 +97,7 @@ func (c *snapshots) Collect(out chan<- prometheus.Metric) {
 		}
 		t.age = max(t.age, now.Sub(proven))
 		t.failing = t.failing || err != nil
+		t.fromDisk = t.fromDisk || errors.Is(err, catalog.ErrFromDisk)
 	}
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
@@ -87,11 +107,16 @@ func (c *snapshots) Collect(out chan<- prometheus.Metric) {
 			gauge(descInstances, float64(t.states[state]), peer, state.String())
 		}
 		gauge(descMissing, float64(t.missing), peer)
+		gauge(descMissingFor, t.missingFor.Seconds(), peer)
 		gauge(descAge, t.age.Seconds(), peer)
-		failing := 0.0
-		if t.failing {
-			failing = 1
-		}
-		gauge(descFailing, failing, peer)
+		gauge(descFailing, flag(t.failing), peer)
+		gauge(descFromDisk, flag(t.fromDisk), peer)
 	}
+}
+
+func flag(on bool) float64 {
+	if on {
+		return 1
+	}
+	return 0
 }

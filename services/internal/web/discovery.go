@@ -2,6 +2,7 @@ package web
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
 
@@ -41,6 +42,7 @@ type serviceView struct {
 	Proven    *time.Time     `json:"proven"`          // when it was last proven; null: never
 	AgeMS     int64          `json:"age_ms"`          // since then, or since the set came
 	Error     string         `json:"error,omitempty"` // the trouble with Consul since then
+	FromDisk  bool           `json:"from_disk"`       // the set is the one on disk: Consul has not answered so far
 	Panic     bool           `json:"panic"`           // critical instances are used, for want of better ones
 	Ready     int            `json:"ready"`
 	Instances []instanceView `json:"instances"`
@@ -55,6 +57,14 @@ type instanceView struct {
 	Weight       int           `json:"weight"`
 	InFlight     int           `json:"in_flight"`
 	MissingForMS *int64        `json:"missing_for_ms,omitempty"` // vanished from Consul; used for so long still
+	Ejected      *ejectedView  `json:"ejected,omitempty"`        // out of use for failing
+	Probation    bool          `json:"probation,omitempty"`      // was ejected, and gets one request at a time
+}
+
+type ejectedView struct {
+	Since  time.Time `json:"since"`
+	ForMS  int64     `json:"for_ms"` // still
+	Reason string    `json:"reason"`
 }
 
 func (d Discovery) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
@@ -81,6 +91,7 @@ func viewService(s *catalog.Snapshot, b *balancer.Balancer, now time.Time) servi
 	proven, err := s.Freshness()
 	if err != nil {
 		v.Error = err.Error()
+		v.FromDisk = errors.Is(err, catalog.ErrFromDisk)
 	}
 	if proven.IsZero() {
 		v.AgeMS = now.Sub(s.At()).Milliseconds()
@@ -88,12 +99,12 @@ func viewService(s *catalog.Snapshot, b *balancer.Balancer, now time.Time) servi
 		v.Proven = &proven
 		v.AgeMS = now.Sub(proven).Milliseconds()
 	}
-	inFlight := map[catalog.Key]int{}
+	endpoints := map[catalog.Key]*balancer.Endpoint{}
 	if b != nil {
 		b.Use(s, now) // the page shows what the next request would see
 		v.Panic = b.Counts(now).Panic
 		for _, e := range b.Endpoints() {
-			inFlight[e.Instance().Key()] = e.InFlight()
+			endpoints[e.Instance().Key()] = e
 		}
 	}
 	for i := range s.All() {
@@ -102,7 +113,14 @@ func viewService(s *catalog.Snapshot, b *balancer.Balancer, now time.Time) servi
 		}
 		shown := instanceView{
 			ID: i.ID, Node: i.Node, Addr: i.Addr(), State: i.State, Reason: i.Reason, Weight: i.Weight,
-			InFlight: inFlight[i.Key()],
+		}
+		if e := endpoints[i.Key()]; e != nil {
+			shown.InFlight = e.InFlight()
+			if x := e.Ejection(); !x.Over(now) {
+				shown.Ejected = &ejectedView{Since: x.At, ForMS: x.Until.Sub(now).Milliseconds(), Reason: x.Reason}
+			} else {
+				shown.Probation = e.OnProbation()
+			}
 		}
 		if i.Missing() {
 			left := max(0, i.MissingUntil.Sub(now).Milliseconds())

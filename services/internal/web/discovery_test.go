@@ -3,6 +3,7 @@ package web_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -115,6 +116,30 @@ func TestRequestIDGoesAlongToTheNextService(t *testing.T) {
 		}
 		if got != tc.want || r.Header.Get("X-Request-Id") != tc.header {
 			t.Errorf("context %q, header %q: sent %q, and the request now has %q", tc.ctx, tc.header, got, r.Header.Get("X-Request-Id"))
+		}
+	}
+}
+
+func TestDiscoveryPageSaysThatASetIsFromDisk(t *testing.T) {
+	m := oneService{feed: catalog.NewFeed("user")}
+	m.feed.Publish([]catalog.Instance{{ID: "a", Service: "user", Host: "10.0.0.1", Port: 80, Weight: 1, State: catalog.StatePassing}}, time.Now())
+	for trouble, want := range map[error]bool{
+		fmt.Errorf("%w: connection refused", catalog.ErrFromDisk): true,
+		errors.New("connection refused"):                          false,
+	} {
+		m.feed.Fail(trouble)
+		w := httptest.NewRecorder()
+		web.Discovery{Mesh: m}.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/debug/discovery", nil))
+		var page struct {
+			Services []struct {
+				FromDisk bool `json:"from_disk"`
+			}
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil {
+			t.Fatal(err)
+		}
+		if len(page.Services) != 1 || page.Services[0].FromDisk != want {
+			t.Errorf("%v: got %+v; want from_disk %v", trouble, page.Services, want)
 		}
 	}
 }

@@ -1,0 +1,93 @@
+package httpmesh
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// answerBy is a context that ends at a time unless the answer has begun. It is
+// in front of a context of the standard library, so those derived from it cost
+// no goroutine.
+type answerBy struct {
+	context.Context //nolint:containedctx // it is one
+	cancel          context.CancelCauseFunc
+	at              time.Time
+	timer           *time.Timer
+	begun           atomic.Bool
+}
+
+func waitUntil(parent context.Context, at time.Time) *answerBy {
+	c := &answerBy{at: at}
+	c.Context, c.cancel = context.WithCancelCause(parent)
+	c.timer = time.AfterFunc(time.Until(at), func() { c.cancel(context.DeadlineExceeded) })
+	return c
+}
+
+// begin lifts the deadline.
+func (c *answerBy) begin() {
+	if !c.begun.Swap(true) {
+		c.timer.Stop()
+	}
+}
+
+func (c *answerBy) end() {
+	c.timer.Stop()
+	c.cancel(nil)
+}
+
+// Deadline is none once the answer has begun.
+func (c *answerBy) Deadline() (time.Time, bool) {
+	at, ok := c.Context.Deadline()
+	if c.begun.Load() || ok && at.Before(c.at) {
+		return at, ok
+	}
+	return c.at, true
+}
+
+func (c *answerBy) Err() error {
+	err := c.Context.Err()
+	if err != nil && context.Cause(c.Context) == context.DeadlineExceeded { //nolint:errorlint // ours, as it was given
+		return context.DeadlineExceeded
+	}
+	return err
+}
+
+// beginning notices that an answer begins.
+type beginning struct {
+	http.ResponseWriter
+	by *answerBy
+}
+
+// Unwrap is for http.ResponseController.
+func (w *beginning) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *beginning) WriteHeader(status int) {
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		w.by.begin()
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *beginning) Write(b []byte) (int, error) {
+	w.by.begin()
+	return w.ResponseWriter.Write(b)
+}
+
+// FlushError is for http.ResponseController.
+func (w *beginning) FlushError() error {
+	w.by.begin()
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Flush is for code that asks for an http.Flusher.
+func (w *beginning) Flush() { _ = w.FlushError() }
+
+// Hijack hands the connection over, without a deadline.
+func (w *beginning) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w.by.begin()
+	return http.NewResponseController(w.ResponseWriter).Hijack()
+}

@@ -1,0 +1,44 @@
+package discovery
+
+import (
+	"time"
+
+	"github.com/rollcall-mesh/rollcall/discovery/watch"
+)
+
+// registrarDial bounds the making of a connection for registrations. It is
+// shorter than elsewhere: a Consul that was recreated may answer at another
+// address, and a dial into the old one must not hold up the return to the catalog.
+const registrarDial = 500 * time.Millisecond
+
+// looking returns the trace with a look at our own entries when a watch has
+// reason to believe that Consul lost something.
+func (m *Mesh) looking(trace *watch.Trace) *watch.Trace {
+	var looks watch.Trace
+	if trace != nil {
+		looks = *trace
+	}
+	regressed, recovered := looks.Regressed, looks.Recovered
+	looks.Regressed = func(service string) {
+		m.look()
+		if regressed != nil {
+			regressed(service)
+		}
+	}
+	looks.Recovered = func(service string) {
+		m.look()
+		if recovered != nil {
+			recovered(service)
+		}
+	}
+	return &looks
+}
+
+// look has every entry of ours looked up.
+func (m *Mesh) look() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range m.registered {
+		r.Look() // asks, and does not wait
+	}
+}
