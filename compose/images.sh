@@ -2,6 +2,7 @@
 # Brings the images of the fleet: pulled where a registry can be reached, else
 # the same software built from source. What it chose stands in .env, for every
 # later `docker compose`. ROLLCALL_IMAGES=pull or =source settles the choice.
+# ROLLCALL_TAGS=faults makes a test build of the services.
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -98,7 +99,7 @@ build_binaries() {
     die "go is not on the PATH, and the services must be built on this machine; install Go 1.26 or newer"
   mkdir -p "$root/compose/.bin"
   (cd "$root" && CGO_ENABLED=0 GOOS=linux GOARCH=$1 go build -trimpath -buildvcs=false \
-    -ldflags "-s -w -X $version_variable=$2" -o compose/.bin/ ./services/cmd/...) ||
+    -tags "${ROLLCALL_TAGS:-}" -ldflags "-s -w -X $version_variable=$2" -o compose/.bin/ ./services/cmd/...) ||
     die "the services could not be built"
 }
 

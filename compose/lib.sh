@@ -58,9 +58,12 @@ need_compose() {
 # The variable that a binary's version is stamped into.
 version_variable=github.com/rollcall-mesh/rollcall/services/internal/app.Version
 
+# version: of the services. A test build has a name of its own, so that its
+# images never pass for those of production.
 version() {
-  local v=${ROLLCALL_VERSION:-}
+  local v=${ROLLCALL_VERSION:-} tags=${ROLLCALL_TAGS:-}
   [ -n "$v" ] || v=$(git -C "$root" describe --tags --always --dirty 2>/dev/null) || v=dev
+  [ -n "${ROLLCALL_VERSION:-}" ] || v=$v${tags:+-${tags//,/-}}
   printf '%s' "$v"
 }
 

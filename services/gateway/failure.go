@@ -1,13 +1,10 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
@@ -15,15 +12,6 @@ import (
 )
 
 var errMisdirected = errors.New("every address that was tried belongs to another service")
-
-// unserved is the problem of a request that no instance answered: RFC 9457's
-// members, and three of ours (its section 3.2 allows for them).
-type unserved struct {
-	*problem.Problem
-	Service string `json:"service"`
-	Known   int    `json:"known"` // instances that discovery knew of
-	Tried   int    `json:"tried"` // instances that the request was sent to, or dialled for
-}
 
 // failed answers a request that did not get an answer.
 func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
@@ -45,20 +33,22 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	p := x.problem(err, cause)
 	g.log.WarnContext(r.Context(), "no answer", "peer", x.service, "status", p.Status,
-		"known", p.Known, "tried", p.Tried, "error", err.Error())
-	p.write(w, r)
+		"known", x.report.Counts.Known, "tried", x.tried(), "error", err.Error())
+	problem.Write(w, r, p)
 }
 
-// problem says what became of the request.
-func (x *exchange) problem(err, cause error) *unserved {
+// problem says what became of the request: which service, how many of its
+// instances discovery knew of, and how many were tried.
+func (x *exchange) problem(err, cause error) *problem.Problem {
 	known, tried := x.report.Counts.Known, x.tried()
-	say := func(status int, what string) *unserved {
+	say := func(status int, what string) *problem.Problem {
 		p := problem.New(status, "%s %s (%d instances known, %d tried)", x.service, what, known, tried)
 		p.Cause = err
 		if status != http.StatusBadGateway {
 			p.RetryAfter = time.Second
 		}
-		return &unserved{Problem: p, Service: x.service, Known: known, Tried: tried}
+		p.Extensions = map[string]any{"service": x.service, "known": known, "tried": tried}
+		return p
 	}
 	if errors.Is(cause, errNoAnswer) {
 		return say(http.StatusGatewayTimeout, "did not answer in time")
@@ -92,28 +82,4 @@ func (x *exchange) tried() int {
 		seen[try.Instance.ID] = true
 	}
 	return len(seen)
-}
-
-// write sends it as problem.Write would, which has no room for our members.
-func (p *unserved) write(w http.ResponseWriter, r *http.Request) {
-	p.Instance = r.URL.EscapedPath()
-	var body bytes.Buffer
-	out := json.NewEncoder(&body)
-	out.SetEscapeHTML(false)
-	if err := out.Encode(p); err != nil { // strings and integers: can't be
-		problem.Write(w, r, p.Problem)
-		return
-	}
-	h := w.Header()
-	h.Set("Content-Type", problem.ContentType)
-	h.Set("Content-Length", strconv.Itoa(body.Len()))
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	if p.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(int(p.RetryAfter.Seconds())))
-	}
-	w.WriteHeader(p.Status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(body.Bytes()) // the client has gone: nobody is left to tell
-	}
 }

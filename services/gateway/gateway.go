@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"strconv"
 	"strings"
 	"time"
 
@@ -98,6 +99,7 @@ type exchange struct {
 	report  httpmesh.Report
 	clock   *answerClock
 	body    *watchedBody // nil if there is none
+	kept    bool         // the body was read before it is sent on
 }
 
 type exchangeKey struct{}
@@ -133,6 +135,10 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, service string
 				_ = r.Body.Close()
 			}
 		}()
+		if err := x.keep(out); err != nil {
+			g.failed(w, out, err)
+			return
+		}
 	}
 	g.proxy.ServeHTTP(w, out)
 }
@@ -140,14 +146,19 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, service string
 // rewrite makes the request that goes out of the one that came in.
 func rewrite(p *httputil.ProxyRequest) {
 	out := p.Out
+	x := exchangeOf(out.Context())
 	out.URL.Scheme = "http"
-	out.URL.Host = exchangeOf(out.Context()).service
+	out.URL.Host = x.service
 	out.URL.RawQuery = p.In.URL.RawQuery // as it came: the proxy drops what it can't parse
+	out.Trailer = p.In.Trailer           // it is filled when the body has ended; the proxy's copy would stay empty
 	out.Host = ""                        // the service's name; what the client asked for is in X-Forwarded-Host
 	for name := range out.Header {
 		if strings.HasPrefix(name, "Rollcall-") || strings.HasPrefix(name, "X-Forwarded-") {
 			out.Header.Del(name)
 		}
+	}
+	if !x.streams() { // else the time counts from its last piece on
+		out.Header.Set(httpmesh.TimeoutHeader, strconv.FormatInt(max(x.clock.limit.Milliseconds(), 1), 10))
 	}
 	out.Header.Del(ServedByHeader)
 	p.SetXForwarded()
@@ -185,6 +196,11 @@ func answered(resp *http.Response) error {
 		// Each address that was tried belongs to another service by now. The
 		// client asked for nothing wrong, so it is not told 421.
 		return errMisdirected
+	}
+	for name := range resp.Header {
+		if strings.HasPrefix(name, "Rollcall-") { // words between services
+			resp.Header.Del(name)
+		}
 	}
 	resp.Header.Del(web.RequestIDHeader) // we have set ours, which is the same
 	resp.Header.Del(ServedByHeader)

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/go-kit/kit/endpoint"
+
+	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
 )
 
 // Endpoints are the service's operations as go-kit endpoints, to put middleware
@@ -36,13 +38,11 @@ type FindResponse struct {
 type PlaceRequest struct {
 	User int64
 	Item string
+	Once idempotency.Request // the zero value: it has no key
 }
 
-// PlaceResponse has the new order and its user.
-type PlaceResponse struct {
-	User  int64
-	Order Order
-}
+// PlaceResponse has the answer for a new order, or the one that was given before.
+type PlaceResponse struct{ Answer idempotency.Answer }
 
 // NewEndpoints returns the service's endpoints.
 func NewEndpoints(s Service) Endpoints {
@@ -58,8 +58,16 @@ func NewEndpoints(s Service) Endpoints {
 		},
 		Place: func(ctx context.Context, request any) (any, error) {
 			r := request.(PlaceRequest)
+			if r.Once.Keyed() {
+				answer, err := s.PlaceOnce(ctx, r.User, r.Item, r.Once, tellPlaced)
+				return PlaceResponse{answer}, err
+			}
 			order, err := s.Place(ctx, r.User, r.Item)
-			return PlaceResponse{User: r.User, Order: order}, err
+			if err != nil {
+				return nil, err
+			}
+			answer, err := tellPlaced(r.User, order)
+			return PlaceResponse{answer}, err
 		},
 	}
 }

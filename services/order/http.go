@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-kit/kit/endpoint"
 
+	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
 	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 	"github.com/rollcall-mesh/rollcall/services/internal/rest"
 )
@@ -22,7 +23,7 @@ const DegradedHeader = "X-Degraded"
 //	GET  /orders/{user}/{order}  200, that order
 //	POST /orders/{user}          201, the new order, and its Location
 //
-// Everything else, and every error, is a problem (RFC 9457). An answer that was
+// A POST with an Idempotency-Key is done once. Everything else, and every error, is a problem (RFC 9457). An answer that was
 // given without the user service has the DegradedHeader. Errors that are our
 // fault are logged.
 func NewHTTPHandler(e Endpoints, log *slog.Logger) http.Handler {
@@ -51,7 +52,7 @@ func explain(next endpoint.Endpoint) endpoint.Endpoint {
 			}
 			return nil, p
 		case unavailable:
-			return nil, problem.Unavailable(err, "whether there is such a user can't be found out now: the service user does not answer")
+			return nil, blameUser(problem.Unavailable(err, "whether there is such a user can't be found out now: the service user does not answer"))
 		}
 		return response, err
 	}
@@ -92,14 +93,19 @@ func decodePlace(_ context.Context, r *http.Request) (any, error) {
 		return nil, err
 	}
 	request := PlaceRequest{User: user}
-	err = rest.Decode(r, rest.Fields{"item": &request.Item})
+	request.Once, err = rest.DecodeKeyed(r, rest.Fields{"item": &request.Item})
 	return request, err
 }
 
 func encodePlaced(_ context.Context, w http.ResponseWriter, response any) error {
-	answer := response.(PlaceResponse)
-	w.Header().Set("Location", fmt.Sprintf("/orders/%d/%d", answer.User, answer.Order.ID))
-	return rest.Encode(w, http.StatusCreated, answer.Order)
+	response.(PlaceResponse).Answer.Write(w)
+	return nil
+}
+
+// tellPlaced is the answer for a new order.
+func tellPlaced(user int64, o Order) (idempotency.Answer, error) {
+	body, err := rest.Marshal(o)
+	return idempotency.Answer{Status: http.StatusCreated, Location: fmt.Sprintf("/orders/%d/%d", user, o.ID), Body: body}, err
 }
 
 func mark(w http.ResponseWriter, degraded bool) {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
 	"github.com/rollcall-mesh/rollcall/services/internal/text"
 )
 
@@ -46,13 +47,25 @@ type Service interface {
 	// Place makes an order of an item, under an ID that was never used before.
 	// An item that text.Check refuses is its *text.InvalidError.
 	Place(ctx context.Context, user int64, item string) (Order, error)
+	// PlaceOnce is Place for a request with a key: the first one places the
+	// order, and the answer that tell makes of it is kept; each later one is
+	// given that answer, whether user answers or not. A key that was used with
+	// another body is idempotency.ErrReused.
+	PlaceOnce(ctx context.Context, user int64, item string, r idempotency.Request, tell Tell) (idempotency.Answer, error)
 }
+
+// Tell makes the answer of a new order, which is kept with its request's key.
+type Tell func(user int64, o Order) (idempotency.Answer, error)
 
 // Store keeps orders. An error for one that is not there wraps ErrNotFound.
 type Store interface {
 	Orders(ctx context.Context, user int64) ([]Order, error)
 	Order(ctx context.Context, user, order int64) (Order, error)
 	Place(ctx context.Context, user int64, item string) (Order, error)
+	// PlaceOnce keeps order and answer together, or neither.
+	PlaceOnce(ctx context.Context, user int64, item string, r idempotency.Request, tell Tell) (idempotency.Answer, error)
+	// Placed returns the answer that PlaceOnce kept for r, and whether there is one.
+	Placed(ctx context.Context, r idempotency.Request) (idempotency.Answer, bool, error)
 }
 
 // Users says whether a user exists. An error means that it could not find out.
@@ -128,8 +141,26 @@ func (s *service) Order(ctx context.Context, user, order int64) (Order, bool, er
 }
 
 func (s *service) Place(ctx context.Context, user int64, item string) (Order, error) {
-	if err := text.Check("item", item); err != nil {
+	if err := s.mayPlace(ctx, user, item); err != nil {
 		return Order{}, err
+	}
+	return s.cfg.Store.Place(ctx, user, item)
+}
+
+func (s *service) PlaceOnce(ctx context.Context, user int64, item string, r idempotency.Request, tell Tell) (idempotency.Answer, error) {
+	if kept, found, err := s.cfg.Store.Placed(ctx, r); err != nil || found {
+		return kept, err
+	}
+	if err := s.mayPlace(ctx, user, item); err != nil {
+		return idempotency.Answer{}, err
+	}
+	return s.cfg.Store.PlaceOnce(ctx, user, item, r, tell)
+}
+
+// mayPlace is an error unless the user may order the item.
+func (s *service) mayPlace(ctx context.Context, user int64, item string) error {
+	if err := text.Check("item", item); err != nil {
+		return err
 	}
 	// A read gives up soon, since it has an answer to fall back on. This has
 	// none, and to ask once more is harmless.
@@ -137,10 +168,7 @@ func (s *service) Place(ctx context.Context, user int64, item string) (Order, er
 	if errors.Is(err, ErrUsersUnavailable) {
 		err = s.check(ctx, user)
 	}
-	if err != nil {
-		return Order{}, err
-	}
-	return s.cfg.Store.Place(ctx, user, item)
+	return err
 }
 
 // check returns nil for a user that exists, and an error that wraps

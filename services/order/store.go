@@ -6,8 +6,9 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 
+	"github.com/rollcall-mesh/rollcall/services/internal/fault"
+	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
 	"github.com/rollcall-mesh/rollcall/services/internal/sqlite"
 )
 
@@ -22,11 +23,7 @@ type SQLite struct{ db *sqlite.DB }
 // holds the orders 101 Laptop and 102 Mouse of user 1, and 103 Keyboard of
 // user 2.
 func OpenSQLite(ctx context.Context, path string) (*SQLite, error) {
-	schema, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, fmt.Errorf("find the orders' migrations: %w", err)
-	}
-	db, err := sqlite.Open(ctx, path, schema)
+	db, err := sqlite.Open(ctx, path, migrations)
 	if err != nil {
 		return nil, err
 	}
@@ -71,14 +68,47 @@ func (s *SQLite) Order(ctx context.Context, user, order int64) (Order, error) {
 
 // Place adds an order.
 func (s *SQLite) Place(ctx context.Context, user int64, item string) (Order, error) {
-	o := Order{Item: item}
-	err := s.db.Write(ctx, func(tx *sql.Tx) error {
-		return tx.QueryRowContext(ctx, "INSERT INTO orders (user_id, item) VALUES (?, ?) RETURNING order_id", user, item).Scan(&o.ID)
+	var o Order
+	err := s.db.Write(ctx, func(tx *sql.Tx) (err error) {
+		o, err = insert(ctx, tx, user, item)
+		return err
 	})
 	if err != nil {
 		return Order{}, fmt.Errorf("place an order for user %d: %w", user, err)
 	}
+	fault.Point("order.committed")
 	return o, nil
+}
+
+// PlaceOnce adds an order and the key of its request, in one transaction.
+func (s *SQLite) PlaceOnce(ctx context.Context, user int64, item string, r idempotency.Request, tell Tell) (idempotency.Answer, error) {
+	var answer idempotency.Answer
+	err := s.db.Write(ctx, func(tx *sql.Tx) (err error) {
+		answer, err = idempotency.Do(ctx, tx, r, fault.Now(), func() (idempotency.Answer, error) {
+			o, err := insert(ctx, tx, user, item)
+			if err != nil {
+				return idempotency.Answer{}, err
+			}
+			return tell(user, o)
+		})
+		return err
+	})
+	if err != nil {
+		return idempotency.Answer{}, fmt.Errorf("place an order for user %d: %w", user, err)
+	}
+	fault.Point("order.committed")
+	return answer, nil
+}
+
+// Placed returns the answer that was kept for r.
+func (s *SQLite) Placed(ctx context.Context, r idempotency.Request) (idempotency.Answer, bool, error) {
+	return idempotency.Find(ctx, s.db.Reads(), r, fault.Now())
+}
+
+func insert(ctx context.Context, tx *sql.Tx, user int64, item string) (Order, error) {
+	o := Order{Item: item}
+	err := tx.QueryRowContext(ctx, "INSERT INTO orders (user_id, item) VALUES (?, ?) RETURNING order_id", user, item).Scan(&o.ID)
+	return o, err
 }
 
 // Ping reports whether the store answers.

@@ -12,7 +12,9 @@ import (
 
 	"github.com/go-kit/kit/endpoint"
 
+	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/discovery/kitmesh"
+	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 )
 
 // UserTimeout is the default of how long the user service is waited for, all
@@ -111,4 +113,14 @@ func readUser(_ context.Context, resp *http.Response) (any, error) {
 		return nil, errors.New("user answers 200 without a user")
 	}
 	return user.ID, nil
+}
+
+// blameUser marks a problem that the service user has caused, which was tried as
+// often as it may be: who asked us is not to try all of it again.
+func blameUser(p *problem.Problem) *problem.Problem {
+	if p.Header == nil {
+		p.Header = http.Header{}
+	}
+	p.Header.Set(httpmesh.ReasonHeader, httpmesh.ReasonDownstream)
+	return p
 }

@@ -4,20 +4,28 @@ import (
 	"context"
 
 	"github.com/go-kit/kit/endpoint"
+
+	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
 )
 
 // Endpoints are the service's operations as go-kit endpoints, to put middleware
-// around. Both answer with a User.
+// around.
 type Endpoints struct {
-	Find   endpoint.Endpoint // takes a FindRequest
-	Create endpoint.Endpoint // takes a CreateRequest
+	Find   endpoint.Endpoint // a FindRequest to a User
+	Create endpoint.Endpoint // a CreateRequest to a CreateResponse
 }
 
 // FindRequest asks for one user.
 type FindRequest struct{ ID int64 }
 
 // CreateRequest asks for a new user.
-type CreateRequest struct{ Name string }
+type CreateRequest struct {
+	Name string
+	Once idempotency.Request // the zero value: it has no key
+}
+
+// CreateResponse has the answer for a new user, or the one that was given before.
+type CreateResponse struct{ Answer idempotency.Answer }
 
 // NewEndpoints returns the service's endpoints.
 func NewEndpoints(s Service) Endpoints {
@@ -26,7 +34,17 @@ func NewEndpoints(s Service) Endpoints {
 			return s.User(ctx, request.(FindRequest).ID)
 		},
 		Create: func(ctx context.Context, request any) (any, error) {
-			return s.Create(ctx, request.(CreateRequest).Name)
+			r := request.(CreateRequest)
+			if r.Once.Keyed() {
+				answer, err := s.CreateOnce(ctx, r.Name, r.Once, tellCreated)
+				return CreateResponse{answer}, err
+			}
+			u, err := s.Create(ctx, r.Name)
+			if err != nil {
+				return nil, err
+			}
+			answer, err := tellCreated(u)
+			return CreateResponse{answer}, err
 		},
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-kit/kit/endpoint"
 
+	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
 	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 	"github.com/rollcall-mesh/rollcall/services/internal/rest"
 )
@@ -18,7 +19,7 @@ import (
 //	GET  /users/{id}  200, the user
 //	POST /users       201, the new user, and its Location
 //
-// Everything else, and every error, is a problem (RFC 9457). Errors that are
+// A POST with an Idempotency-Key is done once. Everything else, and every error, is a problem (RFC 9457). Errors that are
 // our fault are logged.
 func NewHTTPHandler(e Endpoints, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
@@ -51,11 +52,18 @@ func encodeFind(_ context.Context, w http.ResponseWriter, response any) error {
 
 func decodeCreate(_ context.Context, r *http.Request) (any, error) {
 	var request CreateRequest
-	err := rest.Decode(r, rest.Fields{"name": &request.Name})
+	var err error
+	request.Once, err = rest.DecodeKeyed(r, rest.Fields{"name": &request.Name})
 	return request, err
 }
 
 func encodeCreated(_ context.Context, w http.ResponseWriter, response any) error {
-	w.Header().Set("Location", "/users/"+strconv.FormatInt(response.(User).ID, 10))
-	return rest.Encode(w, http.StatusCreated, response)
+	response.(CreateResponse).Answer.Write(w)
+	return nil
+}
+
+// tellCreated is the answer for a new user.
+func tellCreated(u User) (idempotency.Answer, error) {
+	body, err := rest.Marshal(u)
+	return idempotency.Answer{Status: http.StatusCreated, Location: "/users/" + strconv.FormatInt(u.ID, 10), Body: body}, err
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
 	"github.com/rollcall-mesh/rollcall/services/internal/text"
 )
 
@@ -28,12 +29,24 @@ type Service interface {
 	// Create makes a user of the name, under an ID that was never used before.
 	// A name that text.Check refuses is its *text.InvalidError.
 	Create(ctx context.Context, name string) (User, error)
+	// CreateOnce is Create for a request with a key: the first one creates the
+	// user, and the answer that tell makes of it is kept; each later one is
+	// given that answer. A key that was used with another body is
+	// idempotency.ErrReused.
+	CreateOnce(ctx context.Context, name string, r idempotency.Request, tell Tell) (idempotency.Answer, error)
 }
+
+// Tell makes the answer of a new user, which is kept with its request's key.
+type Tell func(User) (idempotency.Answer, error)
 
 // Store keeps users. An error for one that is not there wraps ErrNotFound.
 type Store interface {
 	User(ctx context.Context, id int64) (User, error)
 	Create(ctx context.Context, name string) (User, error)
+	// CreateOnce keeps user and answer together, or neither.
+	CreateOnce(ctx context.Context, name string, r idempotency.Request, tell Tell) (idempotency.Answer, error)
+	// Created returns the answer that CreateOnce kept for r, and whether there is one.
+	Created(ctx context.Context, r idempotency.Request) (idempotency.Answer, bool, error)
 }
 
 // NewService returns the service over a store.
@@ -50,4 +63,15 @@ func (s service) Create(ctx context.Context, name string) (User, error) {
 		return User{}, err
 	}
 	return s.store.Create(ctx, name)
+}
+
+func (s service) CreateOnce(ctx context.Context, name string, r idempotency.Request, tell Tell) (idempotency.Answer, error) {
+	// First, since a full disk stops no answer that was given before.
+	if kept, found, err := s.store.Created(ctx, r); err != nil || found {
+		return kept, err
+	}
+	if err := text.Check("name", name); err != nil {
+		return idempotency.Answer{}, err
+	}
+	return s.store.CreateOnce(ctx, name, r, tell)
 }

@@ -6,8 +6,9 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 
+	"github.com/rollcall-mesh/rollcall/services/internal/fault"
+	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
 	"github.com/rollcall-mesh/rollcall/services/internal/sqlite"
 )
 
@@ -21,11 +22,7 @@ type SQLite struct{ db *sqlite.DB }
 // OpenSQLite opens the store at path, as sqlite.Open does. On first start it
 // holds the users 1 Alice, 2 Bob and 3 Carol.
 func OpenSQLite(ctx context.Context, path string) (*SQLite, error) {
-	schema, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, fmt.Errorf("find the users' migrations: %w", err)
-	}
-	db, err := sqlite.Open(ctx, path, schema)
+	db, err := sqlite.Open(ctx, path, migrations)
 	if err != nil {
 		return nil, err
 	}
@@ -47,14 +44,45 @@ func (s *SQLite) User(ctx context.Context, id int64) (User, error) {
 
 // Create adds a user.
 func (s *SQLite) Create(ctx context.Context, name string) (User, error) {
-	u := User{Name: name}
-	err := s.db.Write(ctx, func(tx *sql.Tx) error {
-		return tx.QueryRowContext(ctx, "INSERT INTO users (name) VALUES (?) RETURNING id", name).Scan(&u.ID)
+	var u User
+	err := s.db.Write(ctx, func(tx *sql.Tx) (err error) {
+		u, err = insert(ctx, tx, name)
+		return err
 	})
 	if err != nil {
 		return User{}, fmt.Errorf("create a user: %w", err)
 	}
 	return u, nil
+}
+
+// CreateOnce adds a user and the key of its request, in one transaction.
+func (s *SQLite) CreateOnce(ctx context.Context, name string, r idempotency.Request, tell Tell) (idempotency.Answer, error) {
+	var answer idempotency.Answer
+	err := s.db.Write(ctx, func(tx *sql.Tx) (err error) {
+		answer, err = idempotency.Do(ctx, tx, r, fault.Now(), func() (idempotency.Answer, error) {
+			u, err := insert(ctx, tx, name)
+			if err != nil {
+				return idempotency.Answer{}, err
+			}
+			return tell(u)
+		})
+		return err
+	})
+	if err != nil {
+		return idempotency.Answer{}, fmt.Errorf("create a user: %w", err)
+	}
+	return answer, nil
+}
+
+// Created returns the answer that was kept for r.
+func (s *SQLite) Created(ctx context.Context, r idempotency.Request) (idempotency.Answer, bool, error) {
+	return idempotency.Find(ctx, s.db.Reads(), r, fault.Now())
+}
+
+func insert(ctx context.Context, tx *sql.Tx, name string) (User, error) {
+	u := User{Name: name}
+	err := tx.QueryRowContext(ctx, "INSERT INTO users (name) VALUES (?) RETURNING id", name).Scan(&u.ID)
+	return u, err
 }
 
 // Ping reports whether the store answers.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/observability/health"
 	"github.com/rollcall-mesh/rollcall/services/internal/app"
+	"github.com/rollcall-mesh/rollcall/services/internal/overload"
 	"github.com/rollcall-mesh/rollcall/services/internal/web"
 	"github.com/rollcall-mesh/rollcall/services/order"
 )
@@ -42,7 +43,7 @@ func build(ctx context.Context, r *app.Runtime) (app.Parts, error) {
 	r.OnClose(store.Close)
 	r.Health.Add("store", health.Decides, store.Ping)
 
-	client := &http.Client{Transport: web.PassRequestID(r.Mesh.RoundTripper())}
+	client := &http.Client{Transport: web.PassRequestID(overload.Outside(r.Mesh.RoundTripper()))}
 	exists, err := order.NewUserEndpoint(client)
 	if err != nil {
 		return app.Parts{}, err

@@ -18,6 +18,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/observability/health"
 	"github.com/rollcall-mesh/rollcall/observability/logging"
 	"github.com/rollcall-mesh/rollcall/observability/metrics"
+	"github.com/rollcall-mesh/rollcall/services/internal/fault"
 	"github.com/rollcall-mesh/rollcall/services/internal/web"
 )
 
@@ -128,6 +129,7 @@ func (s *service) start(ctx context.Context, p Process) error {
 		TryTimeout:  time.Duration(s.settings.TryTimeout),
 		StaleFor:    time.Duration(s.settings.StaleFor),
 		MissingFor:  time.Duration(s.settings.MissingFor),
+		SnapshotDir: s.settings.Snapshots,
 		Follow:      s.spec.Peers,
 		Trace:       s.metrics.Trace(),
 		Log:         s.discoveryLog,
@@ -147,6 +149,10 @@ func (s *service) start(ctx context.Context, p Process) error {
 		return err
 	}
 	ports := append([]Port{{s.settings.Listen, parts.Handler}}, parts.More...)
+	handlers, err := s.limited(ports)
+	if err != nil {
+		return err
+	}
 	adminAt, at, err := bind(ctx, p, s.settings.AdminListen, ports)
 	if err != nil {
 		return err
@@ -158,12 +164,14 @@ func (s *service) start(ctx context.Context, p Process) error {
 		s.failed <- s.admin.Serve(adminAt, web.Admin(s.metrics, s.checks, web.Discovery{Mesh: s.mesh, Registration: s.registration}))
 	})
 	s.traffic = web.New(web.Config{Limits: s.settings.traffic(parts.Stream), Metrics: s.metrics.Server(), Log: s.log}) //nolint:contextcheck // as above
-	for n, port := range ports {
-		handler := port.Handler
+	for n, handler := range handlers {
 		if !s.spec.Edge {
-			handler = httpmesh.Guard(s.spec.Name, handler)
+			handler = httpmesh.Guard(s.spec.Name, httpmesh.Deadline(handler))
 		}
 		s.serving.Go(func() { s.failed <- s.traffic.Serve(at[n], handler) })
+	}
+	if fault.Enabled {
+		s.log.Warn("this is a test build: PUT /faults on the admin port makes it fail", "admin", adminAt.Addr().String())
 	}
 	s.listening.Store(true)
 	if err := s.register(at[0].Addr(), adminAt.Addr()); err != nil { //nolint:contextcheck // the registration ends by Close, not with the start

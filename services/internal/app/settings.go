@@ -25,11 +25,13 @@ type Settings struct {
 	IdleTimeout       Duration `name:"idle-timeout" env:"ROLLCALL_IDLE_TIMEOUT" default:"2m" min:"10ms" max:"1h" help:"How long a connection may wait for its next request."`
 	MaxHeaderBytes    Count    `name:"max-header-bytes" env:"ROLLCALL_MAX_HEADER_BYTES" default:"16384" min:"1024" max:"65536" help:"Largest header of a request; a larger one is answered 431."`
 	MaxConnections    Count    `name:"max-connections" env:"ROLLCALL_MAX_CONNECTIONS" default:"1024" min:"1" max:"1000000" help:"Connections to the traffic ports at most; the next one is answered 503 and closed."`
+	OverloadFrom      Count    `name:"overload-from" env:"ROLLCALL_OVERLOAD_FROM" default:"48" min:"1" max:"1024" help:"Reads, or writes, at work at once from which on a limit is sought and the rest is answered 503; with fewer nothing is shed. Not in the gateway."`
 
 	DialTimeout Duration `name:"dial-timeout" env:"ROLLCALL_DIAL_TIMEOUT" default:"300ms" min:"1ms" max:"1m" help:"How long a connection to another instance may take to be made."`
 	TryTimeout  Duration `name:"try-timeout" env:"ROLLCALL_TRY_TIMEOUT" default:"${try_timeout}" min:"1ms" max:"10m" help:"How long one instance may take to answer while another is left to ask."`
 	MissingFor  Duration `name:"missing-for" env:"ROLLCALL_MISSING_FOR" default:"30s" min:"1ms" max:"1h" help:"How long an instance that vanished from Consul is still used."`
 	StaleFor    Duration `name:"stale-for" env:"ROLLCALL_STALE_FOR" default:"0s" min:"0s" max:"8760h" help:"How long the last good set of instances is used while Consul is silent; 0s: for ever."`
+	Snapshots   string   `name:"snapshots" env:"ROLLCALL_SNAPSHOTS" help:"Folder in which the last set of instances of each service is kept, for a start while Consul is away. Empty: none is kept."`
 
 	Settle       Duration `name:"settle" env:"ROLLCALL_SETTLE" default:"500ms" min:"1ms" max:"1m" help:"How long a drain waits after Consul shows this instance as draining."`
 	SettleMax    Duration `name:"settle-max" env:"ROLLCALL_SETTLE_MAX" default:"3s" min:"1ms" max:"10m" help:"How long it waits at most while new requests still arrive."`

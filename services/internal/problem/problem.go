@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -41,6 +42,10 @@ type Problem struct {
 	// the request's path.
 	Instance string `json:"instance"`
 
+	// Extensions are members of the problem's own (RFC 9457, section 3.2), sent
+	// after the five above in the order of their names. One of their names, or
+	// a value that JSON can't hold, is left out. nil means none.
+	Extensions map[string]any `json:"-"`
 	// RetryAfter is after how long another try makes sense; it is sent in whole
 	// seconds, at least 1. 0 means that nothing is said about it.
 	RetryAfter time.Duration `json:"-"`
@@ -137,13 +142,7 @@ func Write(w http.ResponseWriter, r *http.Request, p *Problem) {
 	if whole.Instance == "" {
 		whole.Instance = r.URL.EscapedPath()
 	}
-	var body bytes.Buffer
-	enc := json.NewEncoder(&body)
-	enc.SetEscapeHTML(false)
-	// Four strings and an integer: encoding them can't fail, nor can writing
-	// to a bytes.Buffer.
-	_ = enc.Encode(&whole)
-
+	body := whole.json()
 	header := w.Header()
 	// As http.Error does: these spoke of the body that is not sent.
 	for _, stale := range [...]string{"Content-Encoding", "Etag", "Last-Modified"} {
@@ -151,7 +150,7 @@ func Write(w http.ResponseWriter, r *http.Request, p *Problem) {
 	}
 	maps.Copy(header, whole.Header)
 	header.Set("Content-Type", ContentType)
-	header.Set("Content-Length", strconv.Itoa(body.Len()))
+	header.Set("Content-Length", strconv.Itoa(len(body)))
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
 	if whole.RetryAfter > 0 {
@@ -160,6 +159,36 @@ func Write(w http.ResponseWriter, r *http.Request, p *Problem) {
 	}
 	w.WriteHeader(whole.Status)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(body.Bytes())
+		_, _ = w.Write(body)
 	}
+}
+
+// json returns the problem as it is sent.
+func (p *Problem) json() []byte {
+	body := encode(p) // four strings and an integer: can't fail
+	for _, name := range slices.Sorted(maps.Keys(p.Extensions)) {
+		switch name {
+		case "type", "title", "status", "detail", "instance":
+			continue
+		}
+		member := encode(map[string]any{name: p.Extensions[name]})
+		if member == nil {
+			continue
+		}
+		body = append(bytes.TrimSuffix(body, []byte("}\n")), ',')
+		body = append(body, member[1:]...)
+	}
+	return body
+}
+
+// encode returns v as JSON with a newline at its end, text as it is; nil if that
+// can't be.
+func encode(v any) []byte {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil
+	}
+	return body.Bytes()
 }

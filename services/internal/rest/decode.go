@@ -14,6 +14,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
 	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 )
 
@@ -60,13 +61,28 @@ type Fields map[string]any
 // null, what follows the value, and invalid UTF-8; a caller who sends one of
 // these means something that we would not do.
 func Decode(r *http.Request, fields Fields) error {
+	_, err := DecodeKeyed(r, fields)
+	return err
+}
+
+// DecodeKeyed is Decode for a request that may have an Idempotency-Key. It says
+// which request it is.
+func DecodeKeyed(r *http.Request, fields Fields) (idempotency.Request, error) {
 	if err := wantJSON(r.Header); err != nil {
-		return err
+		return idempotency.Request{}, err
 	}
 	body, err := readAll(r)
 	if err != nil {
-		return err
+		return idempotency.Request{}, err
 	}
+	request, err := idempotency.Read(r, body)
+	if err != nil {
+		return idempotency.Request{}, err
+	}
+	return request, decode(body, fields)
+}
+
+func decode(body []byte, fields Fields) error {
 	members, err := object(body, fields)
 	if err != nil {
 		return err

@@ -12,15 +12,20 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strconv"
+	"time"
 
 	"github.com/go-kit/kit/endpoint"
 	kithttp "github.com/go-kit/kit/transport/http"
 
+	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
 	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 	"github.com/rollcall-mesh/rollcall/services/internal/sqlite"
 	"github.com/rollcall-mesh/rollcall/services/internal/text"
 )
+
+// fullRetryAfter is when a write is worth another try after the disk was full:
+// somebody has to make room first.
+const fullRetryAfter = 5 * time.Second
 
 // Server binds a go-kit endpoint to HTTP. Its errors are written as problems;
 // those of status 500 and above are logged as well, with their cause.
@@ -74,10 +79,15 @@ func problemOf(ctx context.Context, err error) *problem.Problem {
 		return problem.Of(fmt.Errorf("%w: %w", cause, err))
 	}
 	switch {
+	case errors.Is(err, idempotency.ErrReused):
+		p := problem.New(http.StatusUnprocessableEntity, "the %s was used before, with another body; want a new one for each new request", idempotency.Header)
+		p.Cause = err
+		return p
 	case errors.Is(err, sqlite.ErrBusy):
 		return problem.Unavailable(err, "the store is busy")
 	case errors.Is(err, sqlite.ErrFull):
-		p := problem.New(http.StatusInsufficientStorage, "the store is full")
+		p := problem.New(http.StatusInsufficientStorage, "the store has no room to write; what it has can be read")
+		p.RetryAfter = fullRetryAfter
 		p.Cause = err
 		return p
 	}
@@ -87,17 +97,21 @@ func problemOf(ctx context.Context, err error) *problem.Problem {
 // Encode writes v as JSON with one newline at its end, text as it is (no
 // \u003c for <). Headers must have been set before.
 func Encode(w http.ResponseWriter, status int, v any) error {
+	body, err := Marshal(v)
+	if err != nil {
+		return err
+	}
+	idempotency.Answer{Status: status, Body: body}.Write(w)
+	return nil
+}
+
+// Marshal returns v as Encode writes it.
+func Marshal(v any) ([]byte, error) {
 	var body bytes.Buffer
 	enc := json.NewEncoder(&body)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		return fmt.Errorf("encode the answer: %w", err)
+		return nil, fmt.Errorf("encode the answer: %w", err)
 	}
-	header := w.Header()
-	header.Set("Content-Type", "application/json")
-	header.Set("Content-Length", strconv.Itoa(body.Len()))
-	w.WriteHeader(status)
-	// Fails when nobody reads any more: there is nobody to tell.
-	_, _ = w.Write(body.Bytes())
-	return nil
+	return body.Bytes(), nil
 }

@@ -43,7 +43,7 @@ func TestServerMakesProblemsOfErrorsAndLogsThoseOfOurs(t *testing.T) {
 		{"a problem of the sender's", problem.New(404, "nothing"), 404, "", ""},
 		{"a wrong text", &text.InvalidError{Field: "name", Problem: "is blank"}, 400, "", ""},
 		{"a busy store", fmt.Errorf("secret: %w", sqlite.ErrBusy), 503, "1", "WARN"},
-		{"a full store", fmt.Errorf("secret: %w", sqlite.ErrFull), 507, "", "ERROR"},
+		{"a full store", fmt.Errorf("secret: %w", sqlite.ErrFull), 507, "5", "ERROR"},
 		{"anything else", errors.New("secret"), 500, "", "ERROR"},
 		{"out of time", fmt.Errorf("secret: %w", context.DeadlineExceeded), 503, "1", "WARN"},
 	} {

@@ -29,12 +29,16 @@ const (
 // must be there, and this process must be able to write to it: SQLite keeps two
 // files beside the database, and we a third one, path + ".lock".
 //
-// The migrations (*.sql, in goose's format and order) are applied once in the
+// The migrations (migrations/*.sql, in goose's format and order) are applied once in the
 // database's life; rows to begin with are a migration too. Processes that open
 // the same database at once do all of that one after the other. Waiting for
 // them, and the work itself, ends with ctx.
 func Open(ctx context.Context, path string, migrations fs.FS) (*DB, error) {
-	db, err := open(ctx, path, migrations)
+	schema, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, fmt.Errorf("find the migrations: %w", err)
+	}
+	db, err := open(ctx, path, schema)
 	if err != nil {
 		return nil, fmt.Errorf("open database %q: %w", path, err)
 	}

@@ -28,10 +28,10 @@ func TestMain(m *testing.M) {
 
 // seeded is a schema with three rows to begin with.
 var seeded = fstest.MapFS{
-	"00001_create.sql": {Data: []byte(`-- +goose Up
+	"migrations/00001_create.sql": {Data: []byte(`-- +goose Up
 CREATE TABLE notes (id INTEGER PRIMARY KEY AUTOINCREMENT, writer TEXT NOT NULL, n INTEGER NOT NULL) STRICT;
 `)},
-	"00002_seed.sql": {Data: []byte(`-- +goose Up
+	"migrations/00002_seed.sql": {Data: []byte(`-- +goose Up
 INSERT INTO notes (id, writer, n) VALUES (1, 'seed', 1), (2, 'seed', 2), (3, 'seed', 3);
 `)},
 }
@@ -117,7 +117,7 @@ func TestSeedIsSownOnceInTheDatabasesLife(t *testing.T) {
 func TestDatabaseOfANewerProgramStillOpens(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notes.db")
 	newer := maps.Clone(seeded)
-	newer["00003_more.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\nALTER TABLE notes ADD COLUMN more TEXT;\n")}
+	newer["migrations/00003_more.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\nALTER TABLE notes ADD COLUMN more TEXT;\n")}
 	if err := mustOpen(t, path, newer).Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func TestOpenSaysInOneLineWhatIsWrongAndWhatIsWanted(t *testing.T) {
 		{"folder is a file", filepath.Join(file, "x.db"), seeded, []string{file, "is no folder; want"}},
 		{"file is a folder", dir, seeded, []string{dir, "no file; want"}},
 		{"no database", file, seeded, []string{file, "not a database"}},
-		{"broken migration", filepath.Join(dir, "y.db"), fstest.MapFS{"00001_x.sql": {Data: []byte("-- +goose Up\nCREATE TABEL x;\n")}}, []string{"migrate", "TABEL"}},
+		{"broken migration", filepath.Join(dir, "y.db"), fstest.MapFS{"migrations/00001_x.sql": {Data: []byte("-- +goose Up\nCREATE TABEL x;\n")}}, []string{"migrate", "TABEL"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			db, err := Open(t.Context(), test.path, test.migrations)
@@ -336,7 +336,7 @@ func TestMigrationWaitsForTheWriterOfAnotherProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notes.db")
 	other := mustOpen(t, path, seeded)
 	newer := maps.Clone(seeded)
-	newer["00003_more.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\nALTER TABLE notes ADD COLUMN more TEXT;\n")}
+	newer["migrations/00003_more.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\nALTER TABLE notes ADD COLUMN more TEXT;\n")}
 	held, opened := make(chan struct{}), make(chan error, 1)
 	go func() {
 		<-held

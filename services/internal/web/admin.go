@@ -6,12 +6,14 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/observability/health"
 	"github.com/rollcall-mesh/rollcall/observability/metrics"
+	"github.com/rollcall-mesh/rollcall/services/internal/fault"
 	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 )
 
 // Admin returns what is served on the admin port: /metrics, /livez, /readyz
-// (?verbose for more), /debug/discovery and /debug/pprof/. It is for operators
-// and probes, and must not be reachable from outside.
+// (?verbose for more), /debug/discovery and /debug/pprof/; in a test build
+// /faults too. It is for operators and probes, and must not be reachable from
+// outside.
 func Admin(m *metrics.Metrics, checks *health.Registry, discovery Discovery) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", m.Handler())
@@ -24,5 +26,5 @@ func Admin(m *metrics.Metrics, checks *health.Registry, discovery Discovery) htt
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return problem.Router(mux)
+	return fault.Admin(problem.Router(mux))
 }

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/observability/metrics"
 	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 )
@@ -164,6 +165,7 @@ func refusal(limit int64) []byte {
 		"Content-Length: " + strconv.Itoa(len(body)) + "\r\n" +
 		"Cache-Control: no-store\r\n" +
 		"Retry-After: 1\r\n" +
+		httpmesh.ReasonHeader + ": " + httpmesh.ReasonOverload + "\r\n" +
 		"Connection: close\r\n\r\n"
 	return append([]byte(head), body...)
 }

@@ -10,5 +10,6 @@
 //
 // Inside a Server the *http.Request is the same one down to the
 // [http.ServeMux], which notes the pattern in it: a handler in between must not
-// copy it (WithContext, StripPrefix), or the route's name is lost.
+// copy it (WithContext, StripPrefix) without handing the copy's Pattern back, or
+// the route's name is lost.
 package web

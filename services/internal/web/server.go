@@ -83,7 +83,11 @@ func New(cfg Config) *Server {
 // nil then. It closes the listener. It may be called for several listeners.
 func (s *Server) Serve(l net.Listener, h http.Handler) error {
 	limits := s.cfg.Limits
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true) // for clients that know beforehand (RFC 9113, section 3.3)
 	server := &http.Server{
+		Protocols:         protocols,
 		Handler:           s.handler(h),
 		ReadHeaderTimeout: limits.ReadHeaderTimeout,
 		ReadTimeout:       limits.ReadTimeout,

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 )
 
 func TestConnectionOverTheLimitIsAnsweredAndClosed(t *testing.T) {
@@ -31,6 +33,9 @@ func TestConnectionOverTheLimitIsAnsweredAndClosed(t *testing.T) {
 		r.problem(resp, body, http.StatusServiceUnavailable)
 		if got := resp.Header.Get("Retry-After"); got != "1" || !resp.Close {
 			t.Errorf("Retry-After %q, close %v; want 1 and true", got, resp.Close)
+		}
+		if got := resp.Header.Get(httpmesh.ReasonHeader); got != httpmesh.ReasonOverload {
+			t.Errorf("the reason is %q; want overload, so that clients go elsewhere", got)
 		}
 		if n := series(t, r, "http_server_connections_refused_total"); n[0] != `{service="order"} 1` {
 			t.Errorf("refused are %s; want 1", n)

@@ -1,0 +1,96 @@
+//go:build faults
+
+package fault
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/rollcall-mesh/rollcall/services/internal/problem"
+)
+
+// Enabled says whether this is a test build.
+const Enabled = true
+
+// Traffic returns the handler of a traffic port, with the faults that are set.
+func Traffic(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s := current.Load()
+		if s == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if err := s.wait(r.Context()); err != nil {
+			problem.Write(w, r, problem.Of(err))
+			return
+		}
+		if s.status != 0 {
+			problem.Write(w, r, problem.New(s.status, "this answer was asked for, by PUT /faults"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Now is the time by a clock that a test build can set wrong.
+func Now() time.Time {
+	if s := current.Load(); s != nil {
+		return time.Now().Add(s.clock)
+	}
+	return time.Now()
+}
+
+// Point is where a test build can be made to crash.
+func Point(name string) {
+	if s := current.Load(); s != nil && s.crash == name {
+		crash()
+	}
+}
+
+// killed is the exit code that a shell shows for SIGKILL.
+const killed = 137
+
+// crash ends the process as SIGKILL does: no deferred function runs, and no
+// buffer is written.
+func crash() {
+	if p, err := os.FindProcess(os.Getpid()); err == nil {
+		_ = p.Kill()
+	}
+	// The first process of a container is immune to its own SIGKILL
+	// (pid_namespaces(7)).
+	os.Exit(killed)
+}
+
+// wait takes the request through delay and slot, or returns why its context
+// ended before.
+func (s *setting) wait(ctx context.Context) error {
+	if err := pause(ctx, s.delay); err != nil {
+		return err
+	}
+	if s.slots == nil {
+		return nil
+	}
+	select { // a channel serves its senders in the order they came
+	case s.slots <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-s.slots }()
+	return pause(ctx, s.hold)
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
