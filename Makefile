@@ -60,6 +60,10 @@ e2e: ## the composed fleet, end to end, beside a running one
 bench: ## benchmarks, with allocations
 	@go test -run '^$$' -bench . -benchmem ./...
 
+.PHONY: fuzz
+fuzz: ## every fuzz target for 60 s each; FUZZTIME=, ONLY=, PARALLEL=
+	@.ci/fuzz
+
 .PHONY: lint
 lint: ## golangci-lint on each module, and shellcheck where it is installed
 	@lint="$$($(TOOL) golangci-lint)/golangci-lint"; failed=0; \
@@ -67,7 +71,7 @@ lint: ## golangci-lint on each module, and shellcheck where it is installed
 		(cd $$module && "$$lint" run --config "$(CURDIR)/.golangci.yml" ./...) || failed=1; \
 	done; \
 	if command -v shellcheck >/dev/null; then \
-		shellcheck compose/*.sh compose/tools/*.sh .ci/run .ci/test || failed=1; \
+		shellcheck compose/*.sh compose/tools/*.sh .ci/run .ci/test .ci/fuzz || failed=1; \
 	else \
 		echo 'shellcheck is not installed: the scripts were not checked'; \
 	fi; \

@@ -29,9 +29,11 @@ type Fleet struct {
 	Dir     string // the copy of the checkout it runs from
 	Ports   Ports
 	images  string // "source" where the checkout's own `make up` found that images can't be pulled; else ""
+	tags    string // Go build tags of the services; "" in an ordinary build
 	out     io.Writer
 
 	mu      sync.Mutex // guards what follows
+	extra   []string   // environment, see Overlay
 	halted  bool
 	running map[*exec.Cmd]context.CancelFunc
 }
@@ -45,17 +47,41 @@ func (f *Fleet) Image(service string) string { return "rollcall/" + service + ":
 // version tags the images that a fleet builds.
 func (f *Fleet) version() string { return "0.0.0-" + strings.TrimPrefix(f.Project, "rollcall-") }
 
-// New prepares a fleet from the checkout at root: it removes what an earlier one of the same checkout left
-// behind, copies the checkout, and chooses free ports. Progress goes to out.
+// Config of a fleet.
+type Config struct {
+	// Root of the checkout. Required.
+	Root string
+	// Kind is the part of the project's name that says what the fleet is for: fleets of two kinds may run at
+	// once. "" means e2e.
+	Kind string
+	// Tags are the Go build tags of the services, as ROLLCALL_TAGS takes them. "" means none: an ordinary build.
+	Tags string
+	// Out is where progress goes. nil means nowhere.
+	Out io.Writer
+}
+
+// New prepares an ordinary fleet from the checkout at root. Progress goes to out.
 func New(ctx context.Context, root string, out io.Writer) (*Fleet, error) {
-	root, err := filepath.Abs(root)
+	return Prepare(ctx, Config{Root: root, Out: out})
+}
+
+// Prepare a fleet: it removes what an earlier one of the same checkout and kind left behind, copies the
+// checkout, and chooses free ports.
+func Prepare(ctx context.Context, cfg Config) (*Fleet, error) {
+	root, err := filepath.Abs(cfg.Root)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Kind == "" {
+		cfg.Kind = "e2e"
+	}
+	if cfg.Out == nil {
+		cfg.Out = io.Discard
 	}
 	// The name is the same each time, so that what a killed run left is found again, and another for each
 	// checkout, so that two of them don't remove each other's fleet.
 	sum := sha256.Sum256([]byte(root))
-	f := &Fleet{Project: "rollcall-e2e-" + hex.EncodeToString(sum[:3]), out: out}
+	f := &Fleet{Project: "rollcall-" + cfg.Kind + "-" + hex.EncodeToString(sum[:3]), tags: cfg.Tags, out: cfg.Out}
 	f.Dir = filepath.Join(os.TempDir(), f.Project)
 	if err := f.Down(ctx); err != nil {
 		return nil, fmt.Errorf("remove what an earlier run left: %w", err)
@@ -85,11 +111,29 @@ func (f *Fleet) Environ() []string {
 	if f.images != "" && os.Getenv("ROLLCALL_IMAGES") == "" {
 		env = append(env, "ROLLCALL_IMAGES="+f.images)
 	}
+	if f.tags != "" {
+		env = append(env, "ROLLCALL_TAGS="+f.tags)
+	}
+	f.mu.Lock()
+	env = append(env, f.extra...)
+	f.mu.Unlock()
 	ports := f.Ports.Env()
 	for _, k := range slices.Sorted(maps.Keys(ports)) {
 		env = append(env, k+"="+strconv.Itoa(ports[k]))
 	}
 	return env
+}
+
+// Overlay lays a Compose file, by its path in the checkout, over the fleet's own for every `docker compose` from
+// now on; env is variables (NAME=value) for it. It changes nothing that runs: that is for Compose("up"). "" takes
+// the overlay away.
+func (f *Fleet) Overlay(file string, env ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.extra = nil
+	if file != "" {
+		f.extra = append([]string{"COMPOSE_FILE=compose.yaml" + string(os.PathListSeparator) + file}, env...)
+	}
 }
 
 // Up starts the fleet as a person would, by `make up`, which returns when all of it is healthy.
