@@ -64,6 +64,12 @@ bench: ## benchmarks, with allocations
 fuzz: ## every fuzz target for 60 s each; FUZZTIME=, ONLY=, PARALLEL=
 	@.ci/fuzz
 
+.PHONY: faults
+faults: ## one fault at a time under load, as a table; ONLY=name,name RUNS=3 SET=short OUT=docs/measurements
+	@compose/images.sh
+	@cd compose/e2e && go run ./faults -root ../.. -only "$(ONLY)" -set "$(or $(SET),all)" -runs "$(or $(RUNS),1)" \
+		$(if $(OUT),-out "$(abspath $(OUT))")
+
 .PHONY: lint
 lint: ## golangci-lint on each module, and shellcheck where it is installed
 	@lint="$$($(TOOL) golangci-lint)/golangci-lint"; failed=0; \

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/rollcall-mesh/rollcall/compose/e2e/faults/judge"
+	"github.com/rollcall-mesh/rollcall/compose/e2e/faults/traffic"
+)
+
+// bounds of each row, by its name: every one that a run is judged by stands here.
+var bounds = map[string]judge.Bounds{
+	"scale":            {Values: map[string]judge.Range{share: atLeast(0.35)}, Words: "newcomers (half of six) take their share in 5 s"},
+	"restart-services": {},
+	"restart-gateways": {Words: "after the client's own try of the other port"},
+	"kill-order":       {Notice: 10 * time.Second, Values: map[string]judge.Range{failedDials: atMost(10)}, Words: "out of use after its first failed dial: those besides it were under way"},
+	"pause-order":      {P99From: 2 * time.Second},
+	"errors":           {Share: 0.005, Notice: 2 * time.Second, Recover: 40 * time.Second, Words: "ejected, and back in use"},
+	"slow":             {Values: map[string]judge.Range{shareSlow: atMost(0.05)}},
+	"consul-restart":   {},
+	"consul-wipe":      {Recover: time.Second, Words: "all registered"},
+	"consul-pause":     {Values: map[string]judge.Range{age: atLeast(50), alerting: exactly(1)}},
+	"consul-away-swap": {},
+	"consul-away-up":   {Recover: 3 * time.Second, Words: "the newcomer is in use"},
+	"disconnect":       {Posts: judge.Any, Recover: 40 * time.Second, Words: "back in use under whatever address it got"},
+	"all-critical":     {Values: map[string]judge.Range{panics: atLeast(1)}},
+	"maintenance":      {Values: map[string]judge.Range{late: exactly(0), left: exactly(1)}, Words: "no request to it from 1 s on, and our registration leaves it so"},
+	"swap":             {Words: "none answered by the wrong service"},
+	"consul-refuses":   {Values: map[string]judge.Range{failing: exactly(1)}, Words: "set kept, said loudly"},
+	"users-killed":     {Excused: quickRefusal, Recover: time.Second, Words: "none that order can answer by itself; the rest a 503 problem in under 1 s"},
+	"disk-full":        {Excused: fullDisk, Words: "POSTs 503 or 507 problems, nothing half-written"},
+	"overload":         {Excused: shed, Recover: 2 * time.Second, Values: map[string]judge.Range{goodput: atLeast(0.8), slowdown: atMost(3)}, Words: "shed with 503 and Retry-After"},
+	"poison":           {Values: map[string]judge.Range{refused: atLeast(1)}, Words: "each bad entry counted with its reason"},
+	"clock":            {},
+}
+
+// The names of what rows measure besides the requests.
+const (
+	share       = "share of the newcomers"
+	failedDials = "failed dials"
+	shareSlow   = "share of the slow one from 5 s on"
+	age         = "age of the snapshot as shown (s)"
+	alerting    = "alert of an old snapshot firing"
+	panics      = "picks in panic mode"
+	late        = "requests to it from 1 s on"
+	left        = "in maintenance at the end"
+	failing     = "gateway says that it can't ask Consul"
+	goodput     = "goodput to capacity"
+	slowdown    = "p99 of the accepted to that before"
+	refused     = "refused entries to those that can't be used"
+)
+
+func atLeast(v float64) judge.Range { return judge.Range{Min: v, Max: math.Inf(1)} }
+func atMost(v float64) judge.Range  { return judge.Range{Min: math.Inf(-1), Max: v} }
+func exactly(v float64) judge.Range { return judge.Range{Min: v, Max: v} }
+
+// quickRefusal is what a request is owed that only user could answer, when there is none.
+func quickRefusal(s *traffic.Sample) bool {
+	own := s.Method == http.MethodGet && s.Path == traffic.OrdersPath // order answers it from its own store
+	return !own && s.Problem && s.Status == http.StatusServiceUnavailable && s.Took < time.Second
+}
+
+// fullDisk is what a POST is owed when there is no room for it.
+func fullDisk(s *traffic.Sample) bool {
+	return s.Method == http.MethodPost && s.Problem && (s.Status == http.StatusServiceUnavailable || s.Status == http.StatusInsufficientStorage)
+}
+
+// shed is what a request is owed that is too much.
+func shed(s *traffic.Sample) bool {
+	return s.Problem && s.Status == http.StatusServiceUnavailable && s.Retry != ""
+}

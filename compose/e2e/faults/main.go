@@ -1,0 +1,166 @@
+// Command faults makes one fault at a time in a fleet of its own, under steady load, and tells what it cost.
+//
+//	faults [-only kill-order,swap | -set short] [-runs 3] [-out folder]
+//
+// Each row of its table is one fault: the fleet is brought to the usual (two users, three orders, a gateway), the
+// load starts (200 GETs and 20 POSTs with keys a second, at the gateway's published port, open loop), the fault is
+// made and ended, and the load goes on until all is well again. Then every acknowledged order is looked for. A row
+// that is out of its bounds (see bounds.go) makes the exit code 1.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rollcall-mesh/rollcall/compose/e2e/faults/judge"
+	"github.com/rollcall-mesh/rollcall/compose/e2e/faults/rig"
+	"github.com/rollcall-mesh/rollcall/compose/e2e/fleet"
+)
+
+type options struct {
+	root, out, set string
+	only           []string
+	runs           int
+	keep           bool
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	o, err := parse(os.Args[1:])
+	if err == nil {
+		err = run(ctx, o, os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "faults:", err)
+		os.Exit(1) //nolint:gocritic // all has been cleared up
+	}
+}
+
+func parse(args []string) (o options, err error) {
+	flags := flag.NewFlagSet("faults", flag.ContinueOnError)
+	flags.StringVar(&o.root, "root", "../..", "the checkout")
+	only := flags.String("only", "", "names of rows, separated by commas; none: all of the set")
+	flags.StringVar(&o.set, "set", "all", "all or short")
+	flags.IntVar(&o.runs, "runs", 1, "how often each row is run, 1 to 10")
+	flags.StringVar(&o.out, "out", "", "folder for the table and the plots; none: only printed")
+	flags.BoolVar(&o.keep, "keep", false, "leave the fleet running at the end")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	for name := range strings.SplitSeq(*only, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			o.only = append(o.only, name)
+		}
+	}
+	switch {
+	case flags.NArg() > 0:
+		return o, fmt.Errorf("%q is not understood; want flags only", flags.Arg(0))
+	case o.set != "all" && o.set != "short":
+		return o, fmt.Errorf("-set is %q; want all or short", o.set)
+	case o.runs < 1 || o.runs > 10:
+		return o, fmt.Errorf("-runs is %d; want 1 to 10", o.runs)
+	}
+	return o, nil
+}
+
+// chosen are the rows that were asked for, in the table's order.
+func chosen(o options) ([]row, error) {
+	var out []row
+	for _, r := range rows {
+		if slices.Contains(o.only, r.name) || len(o.only) == 0 && (o.set == "all" || r.short) {
+			out = append(out, r)
+		}
+	}
+	for _, name := range o.only {
+		if !slices.ContainsFunc(rows, func(r row) bool { return r.name == name }) {
+			return nil, fmt.Errorf("there is no row %q; there are %s", name, strings.Join(names(), " "))
+		}
+	}
+	return out, nil
+}
+
+func names() []string {
+	var out []string
+	for _, r := range rows {
+		out = append(out, r.name)
+	}
+	return out
+}
+
+func run(ctx context.Context, o options, out io.Writer) (err error) {
+	todo, err := chosen(o)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	f, err := fleet.Prepare(ctx, fleet.Config{Root: o.root, Kind: "faults", Tags: "faults", Out: out})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if o.keep {
+			return
+		}
+		clearing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+		defer cancel()
+		err = errors.Join(err, f.Down(clearing))
+	}()
+	r, err := rig.New(f)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := f.Up(ctx); err != nil {
+		f.Dump(ctx, out, 20)
+		return err
+	}
+	p := &program{Rig: r, out: out, serial: began.Unix()}
+	var all [][]judge.Row
+	for n := range o.runs {
+		var table []judge.Row
+		for _, row := range todo {
+			fmt.Fprintf(out, "\n==> run %d, %s: %s\n", n+1, row.name, row.title)
+			table = append(table, p.row(ctx, row, n+1))
+			tell(out, &table[len(table)-1])
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+		}
+		all = append(all, table)
+	}
+	page := write(all, describe(ctx, r, began))
+	fmt.Fprintf(out, "\n%s", page)
+	if o.out != "" {
+		if err := save(o.out, page, all); err != nil {
+			return err
+		}
+		fmt.Fprintln(out, "written to", o.out)
+	}
+	return verdict(all)
+}
+
+// verdict is an error that names the rows which did not hold.
+func verdict(all [][]judge.Row) error {
+	var wrong []string
+	for _, table := range all {
+		for i := range table {
+			if r := &table[i]; !r.Held() && r.NotMade == "" {
+				wrong = append(wrong, fmt.Sprintf("%s (run %d)", r.Name, r.Run))
+			}
+		}
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	return fmt.Errorf("out of bound: %s", strings.Join(wrong, ", "))
+}

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rollcall-mesh/rollcall/compose/e2e/faults/judge"
+	"github.com/rollcall-mesh/rollcall/compose/e2e/faults/rig"
+)
+
+// tell says what became of a row, for who watches.
+func tell(w io.Writer, r *judge.Row) {
+	switch {
+	case r.NotMade != "":
+		fmt.Fprintf(w, "    not made: %s\n", r.NotMade)
+		return
+	case r.Void != "":
+		fmt.Fprintf(w, "    NO ROW: %s\n", r.Void)
+		return
+	}
+	fmt.Fprintf(w, "    %d requests, %d failed; p50/p99 %s, %s, %s; noticed %s, recovered %s\n",
+		r.Requests, r.Failed, both(r.Before), both(r.During), both(r.After), notice(r), recovery(r))
+	for _, line := range details(r) {
+		fmt.Fprintf(w, "    %s\n", line)
+	}
+	for _, out := range r.Out {
+		fmt.Fprintf(w, "    OUT OF BOUND: %s\n", out)
+	}
+	shown := 0
+	for i := range r.Samples {
+		if s := &r.Samples[i]; s.Failed() && shown < 5 {
+			shown++
+			fmt.Fprintf(w, "    failed: %s\n", s)
+		}
+	}
+}
+
+func both(w judge.Window) string {
+	if w.Requests == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%s / %s", judge.Round(w.P50), judge.Round(w.P99))
+}
+
+func notice(r *judge.Row) string {
+	switch {
+	case r.NoticeBy == "":
+		return "-"
+	case r.Notice == judge.Unknown:
+		return "never"
+	}
+	return judge.Round(r.Notice).String()
+}
+
+func recovery(r *judge.Row) string {
+	if r.Recover == judge.Unknown {
+		return "not in time"
+	}
+	return judge.Round(r.Recover).String()
+}
+
+// details are what the row measured besides, and its notes.
+func details(r *judge.Row) []string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(r.Values)) {
+		out = append(out, fmt.Sprintf("%s: %.3g", name, r.Values[name]))
+	}
+	if r.Failed > 0 {
+		out = append(out, fmt.Sprintf("%d GETs and %d POSTs failed, %d of them as the bound allows", r.GetsFailed, r.PostsFailed, r.Excusable))
+	}
+	return append(out, r.Notes...)
+}
+
+// machine is where and when the runs were.
+type machine struct {
+	began                                              time.Time
+	cpu, kernel, engine, golang, commit, cores, memory string
+}
+
+func describe(ctx context.Context, r *rig.Rig, began time.Time) machine {
+	m := machine{began: began, golang: runtime.Version(), cores: strconv.Itoa(runtime.NumCPU())}
+	first := func(path, prefix string) string {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return "unknown"
+		}
+		for line := range strings.Lines(string(b)) {
+			if rest, ok := strings.CutPrefix(line, prefix); ok {
+				return strings.TrimSpace(strings.TrimLeft(rest, "\t :"))
+			}
+		}
+		return "unknown"
+	}
+	m.cpu, m.memory, m.kernel = first("/proc/cpuinfo", "model name"), first("/proc/meminfo", "MemTotal"), first("/proc/sys/kernel/osrelease", "")
+	if out, err := r.Docker(ctx, "version", "--format", "{{.Server.Version}}"); err == nil {
+		m.engine = strings.TrimSpace(out)
+	}
+	if out, err := r.Run(ctx, "git", "describe", "--always", "--dirty"); err == nil {
+		m.commit = strings.TrimSpace(out.Stdout)
+	}
+	return m
+}
+
+// write makes the page of all runs.
+func write(all [][]judge.Row, m machine) string {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# Faults, measured\n\n")
+	fmt.Fprintf(&b, "Written by `make faults`. %s, %s cores, memory %s, Linux %s, Docker %s, %s, version %s, begun %s.\n\n",
+		m.cpu, m.cores, m.memory, m.kernel, m.engine, m.golang, m.commit, m.began.UTC().Format("2006-01-02 15:04 UTC"))
+	fmt.Fprintf(&b, "The load is 200 GETs and 20 POSTs with keys a second at the gateway's port, open loop, 5 s timeout, if the row does not\nsay otherwise; it came from the same machine. *Before* is 10 s without a fault, *during* from the fault's start until all was\nwell again, *after* 6 s from then on. *Noticed* counts from the fault's start, *recovered* from its end.\n")
+	for n, table := range all {
+		held, made := 0, 0
+		for i := range table {
+			if table[i].NotMade == "" {
+				made++
+			}
+			if table[i].Held() {
+				held++
+			}
+		}
+		fmt.Fprintf(&b, "\n## Run %d\n\n%d of %d rows held.\n\n", n+1, held, made)
+		b.WriteString("| fault | requests | failed | p50 / p99 before | during | after | noticed | recovered | bound | held |\n")
+		b.WriteString("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+		for i := range table {
+			line(&b, &table[i])
+		}
+		b.WriteString("\n")
+		for i := range table {
+			r := &table[i]
+			lines := details(r)
+			for _, out := range r.Out {
+				lines = append(lines, "out of bound: "+out)
+			}
+			if len(lines) > 0 {
+				fmt.Fprintf(&b, "- **%s**: %s.\n", r.Name, strings.Join(lines, "; "))
+			}
+		}
+	}
+	return b.String()
+}
+
+func line(b *bytes.Buffer, r *judge.Row) {
+	cell := func(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
+	name := fmt.Sprintf("[%s](%s) (`%s`)", cell(r.Title), plotName(r), r.Name)
+	switch {
+	case r.NotMade != "":
+		fmt.Fprintf(b, "| %s (`%s`) | not made on this machine: %s | | | | | | | %s | |\n", cell(r.Title), r.Name, cell(r.NotMade), cell(r.Bounds.Text()))
+	case r.Void != "":
+		fmt.Fprintf(b, "| %s (`%s`) | no row: %s | | | | | | | %s | no |\n", cell(r.Title), r.Name, cell(r.Void), cell(r.Bounds.Text()))
+	default:
+		held := "yes"
+		if !r.Held() {
+			held = "**no**"
+		}
+		fmt.Fprintf(b, "| %s | %d | %d | %s | %s | %s | %s | %s | %s | %s |\n", name, r.Requests, r.Failed,
+			both(r.Before), both(r.During), both(r.After), notice(r), recovery(r), cell(r.Bounds.Text()), held)
+	}
+}
+
+func plotName(r *judge.Row) string { return fmt.Sprintf("faults/run-%d/%s.svg", r.Run, r.Name) }
+
+// save writes the page and the plots into a folder, in place of those of before.
+func save(folder, page string, all [][]judge.Row) error {
+	if err := os.RemoveAll(filepath.Join(folder, "faults")); err != nil {
+		return err
+	}
+	var errs []error
+	for _, table := range all {
+		for i := range table {
+			r := &table[i]
+			if r.NotMade != "" || r.Void != "" {
+				continue
+			}
+			path := filepath.Join(folder, filepath.FromSlash(plotName(r)))
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				return err
+			}
+			svg, err := picture(r)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("plot %s: %w", r.Name, err))
+				continue
+			}
+			errs = append(errs, os.WriteFile(path, svg, 0o644))
+		}
+	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	return errors.Join(append(errs, os.WriteFile(filepath.Join(folder, "faults.md"), []byte(page), 0o644))...)
+}
