@@ -15,6 +15,7 @@ import (
 
 func TestInstanceLivesInConsul(t *testing.T) {
 	behaviours(t, map[string]func(t *testing.T, b backend){
+		"goes through every change of the drawing":   goesThroughEveryChange,
 		"is registered whole":                        isRegisteredWhole,
 		"passes only when ready":                     passesOnlyWhenReady,
 		"is seen before it is registered":            isSeenBeforeRegistered,

@@ -1,8 +1,10 @@
 package registration
 
 import (
+	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/hashicorp/consul/api"
@@ -11,25 +13,46 @@ import (
 )
 
 // wire is one instance's way to Consul: it counts what is under way, and can be
-// cut, as a process that was killed is.
+// cut.
 type wire struct {
 	next http.RoundTripper
 
 	mu          sync.Mutex // guards what follows
-	calls, held int        // under way
+	broken      bool
+	calls, held int // under way
 	mostCalls   int
 	mostHeld    int
 }
 
-// client is a client of the agent over this wire.
-func (w *wire) client(t *testing.T, agent *consultest.Agent) *api.Client {
+// client is a client of the backend over this wire.
+func (w *wire) client(t *testing.T, b backend) *api.Client {
 	t.Helper()
-	w.next = agent.HTTPClient().Transport
-	c, err := api.NewClient(&api.Config{Address: consultest.Address, Scheme: "http", HttpClient: &http.Client{Transport: w}})
+	addr := consultest.Address
+	switch b := b.(type) {
+	case *consultest.Agent:
+		w.next = b.HTTPClient().Transport
+	case *consultest.Server:
+		own := &http.Transport{}
+		t.Cleanup(own.CloseIdleConnections)
+		w.next, addr = own, b.Addr()
+	}
+	c, err := api.NewClient(&api.Config{Address: addr, Scheme: "http", HttpClient: &http.Client{Transport: w}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// cut lets each call from now on fail as a refused connection does.
+func (w *wire) cut() { w.set(true) }
+
+// join ends cut.
+func (w *wire) join() { w.set(false) }
+
+func (w *wire) set(broken bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.broken = broken
 }
 
 func (w *wire) most() (calls, held int) {
@@ -41,6 +64,10 @@ func (w *wire) most() (calls, held int) {
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	n := &w.calls
 	w.mu.Lock()
+	if w.broken {
+		w.mu.Unlock()
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	}
 	if req.URL.Query().Has("wait") {
 		n = &w.held
 	}

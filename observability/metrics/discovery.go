@@ -77,8 +77,9 @@ func (w *watches) forget(service string) {
 
 // registrations has the metrics of our own entry in Consul.
 type registrations struct {
-	attempts *prometheus.CounterVec
-	state    *prometheus.GaugeVec
+	attempts    *prometheus.CounterVec
+	transitions *prometheus.CounterVec
+	state       *prometheus.GaugeVec
 }
 
 func newRegistrations(r prometheus.Registerer) *registrations {
@@ -87,18 +88,25 @@ func newRegistrations(r prometheus.Registerer) *registrations {
 			Name: "rollcall_registration_attempts_total",
 			Help: "Calls to Consul about this instance's own entry, by what was asked (register, deregister, beat, look) and whether it worked: ok or error.",
 		}, []string{"op", "outcome"}),
+		transitions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rollcall_registration_transitions_total",
+			Help: "Changes of the state that this instance's entry in Consul is in, by the state it left and the one it came to.",
+		}, []string{"from", "to"}),
 		state: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "rollcall_registration_state",
 			Help: "1 for the state that this instance's entry in Consul is in, 0 for the others: starting, registered, adrift (being mended), draining, gone.",
 		}, []string{"state"}),
 	}
-	r.MustRegister(s.attempts, s.state)
+	r.MustRegister(s.attempts, s.transitions, s.state)
 	return s
 }
 
 func (s *registrations) trace() *registration.Trace {
 	return &registration.Trace{
-		Changed: func(_, _ string, _, to registration.State, _ string) { s.set(to) },
+		Changed: func(_, _ string, from, to registration.State, _ string) {
+			s.transitions.WithLabelValues(from.String(), to.String()).Inc()
+			s.set(to)
+		},
 		Attempted: func(_, _, op string, err error) {
 			outcome := "ok"
 			if err != nil {

@@ -88,8 +88,8 @@ func TestEveryMetricIsNamedAndExplainedByTheRules(t *testing.T) {
 			}
 		}
 	}
-	if ours != 25 {
-		t.Errorf("%d metrics of ours; want 25 (a new one belongs into everything above, and into the reference)", ours)
+	if ours != 26 {
+		t.Errorf("%d metrics of ours; want 26 (a new one belongs into everything above, and into the reference)", ours)
 	}
 }
 
@@ -313,4 +313,21 @@ func value(t *testing.T, m *metrics.Metrics, series string) float64 {
 	}
 	t.Fatalf("there is no %s", series)
 	return 0
+}
+
+func TestEachChangeOfTheRegistrationIsCounted(t *testing.T) {
+	m := newOrder()
+	changed := m.Trace().Registration.Changed
+	changed("order", "order-1", registration.StateStarting, registration.StateRegistered, "seen")
+	for range 2 {
+		changed("order", "order-1", registration.StateRegistered, registration.StateAdrift, "vanished")
+		changed("order", "order-1", registration.StateAdrift, registration.StateRegistered, "seen")
+	}
+	expect(t, m, `
+# HELP rollcall_registration_transitions_total Changes of the state that this instance's entry in Consul is in, by the state it left and the one it came to.
+# TYPE rollcall_registration_transitions_total counter
+rollcall_registration_transitions_total{from="adrift",to="registered"} 2
+rollcall_registration_transitions_total{from="registered",to="adrift"} 2
+rollcall_registration_transitions_total{from="starting",to="registered"} 1
+`, "rollcall_registration_transitions_total")
 }
