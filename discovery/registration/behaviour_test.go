@@ -28,6 +28,8 @@ func TestInstanceLivesInConsul(t *testing.T) {
 		"keeps its maintenance through a mend":       keepsMaintenance,
 		"beats without touching the index":           beatsWithoutTouchingIndex,
 		"takes over its ID and leaves no old check":  takesOverItsID,
+		"tells of another that claims its ID":        tellsOfRivals,
+		"warns of a port that another has":           warnsOfTakenPort,
 		"drains, then leaves for good":               drainsThenLeaves,
 		"drains when it was critical already":        drainsWhenCritical,
 		"is registered again as draining in a drain": isMendedAsDraining,

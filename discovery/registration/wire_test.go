@@ -1,9 +1,11 @@
 package registration
 
 import (
+	"io"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -15,7 +17,8 @@ import (
 // wire is one instance's way to Consul: it counts what is under way, and can be
 // cut.
 type wire struct {
-	next http.RoundTripper
+	next  http.RoundTripper
+	bytes atomic.Int64 // of answers' bodies that were read
 
 	mu          sync.Mutex // guards what follows
 	broken      bool
@@ -79,5 +82,20 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		*n--
 		w.mu.Unlock()
 	}()
-	return w.next.RoundTrip(req)
+	resp, err := w.next.RoundTrip(req)
+	if err == nil {
+		resp.Body = &counted{resp.Body, &w.bytes}
+	}
+	return resp, err
+}
+
+type counted struct {
+	io.ReadCloser
+	n *atomic.Int64
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.ReadCloser.Read(b)
+	c.n.Add(int64(n))
+	return n, err
 }
