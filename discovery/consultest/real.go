@@ -20,18 +20,24 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// Server is a real Consul process: a single server with its data on disk. Its
-// methods are for the test's own goroutine, and end the test when they fail.
+// Server is a real Consul process: a single server with its data on disk, or a
+// client agent of one (see Agent). Its methods are for the test's own goroutine,
+// and end the test when they fail.
 type Server struct {
 	t      testing.TB
 	binary string
 	dir    string
+	of     *Server // nil for a server, else the one that the client agent has joined
 	ports  ports
-	run    *process // nil while none runs
+	beside []*Server // client agents
+	run    *process  // nil while none runs
 
 	mu         sync.Mutex // guards what follows
 	transports []*http.Transport
 }
+
+// AgentNodeName is the name of a client agent's node.
+const AgentNodeName = "agent"
 
 type ports struct {
 	HTTP    int `json:"http"`
@@ -67,7 +73,24 @@ func Real(t testing.TB) *Server {
 		binary = found
 	}
 	s := &Server{t: t, binary: binary, dir: t.TempDir()}
-	t.Cleanup(func() {
+	s.begin()
+	return s
+}
+
+// Agent starts a client agent, as each machine of a cluster has one: it has no
+// catalog, and asks the server for what it does not know itself. Its node is
+// AgentNodeName. It ends with the test.
+func (s *Server) Agent() *Server {
+	s.t.Helper()
+	a := &Server{t: s.t, binary: s.binary, dir: s.t.TempDir(), of: s}
+	a.begin()
+	s.beside = append(s.beside, a)
+	return a
+}
+
+func (s *Server) begin() {
+	s.t.Helper()
+	s.t.Cleanup(func() {
 		s.Kill()
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -79,14 +102,14 @@ func Real(t testing.TB) *Server {
 	for try := 1; ; try++ {
 		var err error
 		if s.ports, err = freePorts(); err != nil {
-			t.Fatalf("consultest: find free ports: %v", err)
+			s.t.Fatalf("consultest: find free ports: %v", err)
 		}
 		if err = s.start(); err == nil {
-			return s
+			return
 		}
 		s.Kill()
 		if try == 3 {
-			t.Fatalf("consultest: start %s: %v", binary, err)
+			s.t.Fatalf("consultest: start %s: %v", s.binary, err)
 		}
 	}
 }
@@ -182,14 +205,41 @@ func (s *Server) stop() {
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
+func (s *Server) node() string {
+	if s.of != nil {
+		return AgentNodeName
+	}
+	return NodeName
+}
+
+// others are the addresses to gossip with.
+func (s *Server) others() []string {
+	all := []string{}
+	if s.of != nil {
+		all = append(all, s.of.gossip())
+	}
+	for _, a := range s.beside {
+		all = append(all, a.gossip())
+	}
+	return all
+}
+
+func (s *Server) gossip() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.ports.SerfLAN)) }
+
 func (s *Server) start() error {
-	config, err := json.Marshal(map[string]any{
-		"server": true, "bootstrap_expect": 1, "node_name": NodeName, "datacenter": Datacenter,
+	settings := map[string]any{
+		"node_name": s.node(), "datacenter": Datacenter,
 		"bind_addr": "127.0.0.1", "client_addr": "127.0.0.1", "advertise_addr": "127.0.0.1",
 		"data_dir": s.data(), "ports": s.ports, "log_level": "warn", "disable_update_check": true,
 		"leave_on_terminate": false, "skip_leave_on_interrupt": true,
-		"performance": map[string]any{"raft_multiplier": 1},
-	})
+		// A server that was wiped knows of no agent, so each joins the other.
+		"retry_join": s.others(), "retry_interval": "250ms",
+	}
+	if s.of == nil {
+		settings["server"], settings["bootstrap_expect"] = true, 1
+		settings["performance"] = map[string]any{"raft_multiplier": 1}
+	}
+	config, err := json.Marshal(settings)
 	if err != nil {
 		return err
 	}
@@ -203,7 +253,7 @@ func (s *Server) start() error {
 	return s.wait()
 }
 
-// wait returns when Consul has a leader, and its own node is passing in its
+// wait returns when Consul has a leader, and its own node is passing in the
 // catalog.
 func (s *Server) wait() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
@@ -212,15 +262,17 @@ func (s *Server) wait() error {
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		entries, _, err := client.Health().Service("consul", "", true, (&api.QueryOptions{}).WithContext(ctx))
-		if err == nil && len(entries) == 1 {
-			return nil
+		checks, _, err := client.Health().Node(s.node(), (&api.QueryOptions{}).WithContext(ctx))
+		for _, c := range checks {
+			if c.CheckID == "serfHealth" && c.Status == api.HealthPassing { // of the node; there may be services on it
+				return nil
+			}
 		}
 		select {
 		case <-s.run.ended:
 			return fmt.Errorf("it ended at once (%w):\n%s", s.run.err, s.run.tail())
 		case <-ctx.Done():
-			return fmt.Errorf("no leader within %v (last answer: %d entries, %w):\n%s", startLimit, len(entries), cmp.Or(err, ctx.Err()), s.run.tail())
+			return fmt.Errorf("no leader within %v (last answer: %d checks of its node, %w):\n%s", startLimit, len(checks), cmp.Or(err, ctx.Err()), s.run.tail())
 		case <-tick.C:
 		}
 	}

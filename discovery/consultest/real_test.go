@@ -45,3 +45,30 @@ func TestRealConsulCanBePausedKilledAndBroughtBack(t *testing.T) {
 		t.Errorf("got %d entries after a restart; want 1", len(v))
 	}
 }
+
+func TestClientAgentFindsItsServerAgainAfterAWipe(t *testing.T) {
+	t.Parallel()
+	s := consultest.Real(t)
+	a := s.Agent()
+	register(t, a.Client(), beaten("order-1"))
+	c := s.Client()
+	onAgent := func() bool {
+		v, _ := entries(t, c, nil)
+		return len(v) == 1 && v[0].Node.Node == consultest.AgentNodeName
+	}
+	for end := time.Now().Add(30 * time.Second); !onAgent(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("what was registered with the agent is not in the server's catalog on the agent's node")
+		}
+	}
+	s.Wipe()
+	near := a.Client()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if leader, err := near.Status().Leader(); err == nil && leader != "" {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the agent never found its server again")
+		}
+	}
+}

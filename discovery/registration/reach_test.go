@@ -107,7 +107,7 @@ func warnsOfTakenPort(t *testing.T, b backend) {
 	c := b.Client()
 	cfg := settings(t, b)
 	log := newLines()
-	cfg.Log = slog.New(log)
+	cfg.Port, cfg.Log = 7777, slog.New(log)
 	for id, port := range map[string]int{"left-1": cfg.Port, "left-2": cfg.Port + 1000} {
 		if err := c.Agent().ServiceRegister(&api.AgentServiceRegistration{ID: id, Name: "left", Address: cfg.Host, Port: port}); err != nil {
 			t.Fatal(err)

@@ -97,3 +97,65 @@ func comesBackWithChecksOfTheAgent(t *testing.T, server *consultest.Server) {
 		inState(t, r, StateRegistered)
 	}
 }
+
+// TestServerWipedBehindAnAgentIsFilledSoonAfterItsReturn has a server and a client
+// agent, which stays, and believes that the server knows everything. What is
+// measured begins with the agent's first answer that there is a leader.
+func TestServerWipedBehindAnAgentIsFilledSoonAfterItsReturn(t *testing.T) {
+	t.Parallel()
+	server := consultest.Real(t)
+	agent := server.Agent()
+	c := server.Client()
+	var lives []*Registered
+	for i := range 3 {
+		cfg := settings(t, agent)
+		cfg.Service, cfg.Port, cfg.Look = "order", 4000+i, 0
+		lives = append(lives, begun(t, cfg))
+	}
+	if err := agent.Client().Agent().EnableServiceMaintenance(lives[0].ID(), "new disk"); err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	for _, r := range lives {
+		inState(t, r, StateAdrift)
+	}
+
+	var led time.Time
+	var wg sync.WaitGroup
+	near := agent.Client()
+	wg.Go(func() {
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+			if leader, err := near.Status().Leader(); err == nil && leader != "" {
+				led = time.Now()
+				return
+			}
+		}
+	})
+	server.Wipe()
+	wg.Wait()
+	if led.IsZero() {
+		t.Fatal("the agent never found the server again")
+	}
+	eventually(t, "all back with the word of each", func() bool {
+		for _, r := range lives {
+			if status(t, c, r) != api.HealthPassing {
+				return false
+			}
+		}
+		return true
+	})
+	took := time.Since(led)
+	t.Logf("%d instances back %v after the agent's first answer with a leader", len(lives), took.Round(time.Millisecond))
+	if took > 2*time.Second { // a second, and a busy machine
+		t.Errorf("all back %v after the agent's first answer with a leader; want 2s at most", took)
+	}
+	for _, r := range lives {
+		inState(t, r, StateRegistered)
+		if e := seen(t, c, r); check(e, probeCheck(r.ID())) == nil {
+			t.Errorf("%s came back without its HTTP check", r.ID())
+		}
+	}
+	if m := check(seen(t, c, lives[0]), api.ServiceMaintPrefix+lives[0].ID()); m == nil || m.Notes != "new disk" {
+		t.Errorf("maintenance is %+v; want it back, since the agent remembers it", m)
+	}
+}
