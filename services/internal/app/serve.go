@@ -290,25 +290,30 @@ func (s *service) drain(cut context.Context) {
 // stop closes what there is, the last part made first. Where something was
 // never made, or is closed already, there is nothing to do.
 func (s *service) stop(cut context.Context) {
-	// What is left by now was cut off, or never started.
-	bound, cancel := context.WithTimeout(cut, time.Second)
-	defer cancel()
 	var errs []error
+	// Each step has a bound of its own: one that was held up, as the
+	// deregistration is by a Consul that does not answer, takes nothing from the
+	// next. What is left by now was cut off, or never started.
+	within := func(step func(context.Context) error) {
+		bound, cancel := context.WithTimeout(cut, time.Second)
+		defer cancel()
+		errs = append(errs, step(bound))
+	}
 	s.checks.SetDraining()
 	if r := s.registered.Load(); r != nil {
 		errs = append(errs, r.Close())
 	}
 	if s.traffic != nil {
-		errs = append(errs, s.traffic.Shutdown(bound))
+		within(s.traffic.Shutdown)
 	}
 	if s.mesh != nil {
-		errs = append(errs, s.mesh.Shutdown(bound))
+		within(s.mesh.Shutdown)
 	}
 	if s.runtime != nil {
 		errs = append(errs, s.runtime.close())
 	}
 	if s.admin != nil {
-		errs = append(errs, s.admin.Shutdown(bound))
+		within(s.admin.Shutdown)
 	}
 	s.serving.Wait()
 	s.checks.Close()
