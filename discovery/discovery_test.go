@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,13 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/watch"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if consul := os.Getenv(ghostVariable); consul != "" {
+		beGhost(consul)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // patience is for a busy machine; every wait ends as soon as it can.
 const patience = 30 * time.Second

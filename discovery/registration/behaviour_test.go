@@ -37,6 +37,7 @@ func TestInstanceLivesInConsul(t *testing.T) {
 		"is back soon with all others when Consul starts empty": isBackSoonAfterEmptyStart,
 		"is kept by a Consul that comes back with its data":     isKeptByConsulWithData,
 		"comes back with checks that the agent lost":            comesBackWithChecksOfTheAgent,
+		"mends soon what somebody else did to its entry":        mendsWhatSomebodyDid,
 	})
 }
 

@@ -20,15 +20,14 @@ func whole(t *testing.T, c *api.Client, r *Registered) bool {
 		check(e, probeCheck(r.ID())) != nil && status(t, c, r) == api.HealthPassing
 }
 
-// TestWhatIsLostIsMendedWithinASecond lets somebody else do harm while Consul
-// answers, at different times after the last pulse.
-func TestWhatIsLostIsMendedWithinASecond(t *testing.T) {
+// harms are what somebody else may do to an entry while Consul answers.
+func harms() map[string]func(c *api.Client, r *Registered) error {
 	register := func(c *api.Client, r *Registered, change func(*api.AgentServiceRegistration)) error {
 		entry := r.cfg.entry(r.cfg.Host, word{api.HealthPassing, servingOutput}, false)
 		change(entry)
 		return c.Agent().ServiceRegister(entry)
 	}
-	for name, harm := range map[string]func(c *api.Client, r *Registered) error{
+	return map[string]func(c *api.Client, r *Registered) error{
 		"an entry deregistered by an operator": func(c *api.Client, r *Registered) error { return c.Agent().ServiceDeregister(r.ID()) },
 		"a lost TTL check":                     func(c *api.Client, r *Registered) error { return c.Agent().CheckDeregister(rollcallCheck(r.ID())) },
 		"a lost HTTP check":                    func(c *api.Client, r *Registered) error { return c.Agent().CheckDeregister(probeCheck(r.ID())) },
@@ -44,7 +43,13 @@ func TestWhatIsLostIsMendedWithinASecond(t *testing.T) {
 		"changed meta": func(c *api.Client, r *Registered) error {
 			return register(c, r, func(e *api.AgentServiceRegistration) { e.Meta = map[string]string{"version": "0"} })
 		},
-	} {
+	}
+}
+
+// TestWhatIsLostIsMendedWithinASecond does harm at different times after the last
+// pulse.
+func TestWhatIsLostIsMendedWithinASecond(t *testing.T) {
+	for name, harm := range harms() {
 		t.Run(name, func(t *testing.T) {
 			for _, after := range []time.Duration{1001, 1250, 1503, 1990, 9000, 31000} {
 				in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {

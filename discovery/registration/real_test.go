@@ -1,7 +1,9 @@
 package registration
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -157,5 +159,28 @@ func TestServerWipedBehindAnAgentIsFilledSoonAfterItsReturn(t *testing.T) {
 	}
 	if m := check(seen(t, c, lives[0]), api.ServiceMaintPrefix+lives[0].ID()); m == nil || m.Notes != "new disk" {
 		t.Errorf("maintenance is %+v; want it back, since the agent remembers it", m)
+	}
+}
+
+// mendsWhatSomebodyDid keeps the usual intervals. The bound leaves a second for the
+// machine.
+func mendsWhatSomebodyDid(t *testing.T, server *consultest.Server) {
+	c := server.Client()
+	cfg := settings(t, server)
+	cfg.Look = 0
+	cfg.Tags, cfg.Meta = []string{"prometheus"}, map[string]string{"version": "1"}
+	r := begun(t, cfg)
+	all := harms()
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if err := all[name](c, r); err != nil {
+			t.Fatal(err)
+		}
+		harmed := time.Now()
+		eventually(t, name+" mended", func() bool { return whole(t, c, r) })
+		if took := time.Since(harmed); took > 2*time.Second {
+			t.Errorf("%s: mended after %v; want 2s at most", name, took)
+		}
+		inState(t, r, StateRegistered)
+		time.Sleep(mendPause) // two mends within it are spaced
 	}
 }

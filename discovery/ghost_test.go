@@ -1,0 +1,247 @@
+package discovery_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/rollcall-mesh/rollcall/discovery"
+	"github.com/rollcall-mesh/rollcall/discovery/consultest"
+	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+	"github.com/rollcall-mesh/rollcall/discovery/registration"
+)
+
+// ghostVariable makes the test's binary an instance that is there to be killed:
+// its value is Consul's address.
+const ghostVariable = "ROLLCALL_TEST_GHOST"
+
+// beGhost serves order until it is killed, or until the test that started it is
+// gone. It says "seen" when it is in the catalog. For each line that it is told it
+// begins to drain, and says "draining" when that was seen too.
+func beGhost(consul string) {
+	fail := func(err error) {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	server := httptest.NewServer(httpmesh.Guard("order", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ghost") })))
+	mesh, err := discovery.Open(context.Background(), discovery.Config{Address: consul})
+	if err != nil {
+		fail(err)
+	}
+	port := server.Listener.Addr().(*net.TCPAddr).Port
+	r, err := mesh.Register(registration.Config{
+		Service: "order", ID: os.Getenv(ghostVariable + "_ID"), Port: port, Probe: "/readyz", ProbePort: port,
+		Settle: time.Hour, SettleMax: time.Hour,
+	})
+	if err != nil {
+		fail(err)
+	}
+	<-r.Seen()
+	fmt.Println("seen")
+	told := bufio.NewScanner(os.Stdin)
+	for told.Scan() {
+		go func() { _ = r.Drain(context.Background()) }()
+		for s := r.Status(); s.State != registration.StateDraining || s.Why != "seen in the catalog"; s = r.Status() {
+			time.Sleep(5 * time.Millisecond)
+		}
+		fmt.Println("draining")
+	}
+}
+
+// ghost is such a process.
+type ghost struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	said  *bufio.Scanner
+}
+
+func haunt(t *testing.T, consul, id string) *ghost {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &ghost{t: t, cmd: exec.CommandContext(t.Context(), self)}
+	g.cmd.Env = append(os.Environ(), ghostVariable+"="+consul, ghostVariable+"_ID="+id)
+	g.cmd.Stderr = os.Stderr
+	if g.stdin, err = g.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := g.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.said = bufio.NewScanner(out)
+	if err := g.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.kill)
+	g.says("seen")
+	return g
+}
+
+func (g *ghost) says(want string) {
+	g.t.Helper()
+	if !g.said.Scan() || g.said.Text() != want {
+		g.t.Fatalf("the process says %q (%v); want %q", g.said.Text(), g.said.Err(), want)
+	}
+}
+
+// kill is SIGKILL.
+func (g *ghost) kill() {
+	_ = g.cmd.Process.Kill() // it may be dead
+	_ = g.cmd.Wait()
+}
+
+// entryOf is the entry of an ID in the catalog, and whether it passes; nil if
+// there is none.
+func entryOf(t *testing.T, c *api.Client, id string) *api.ServiceEntry {
+	t.Helper()
+	entries, _, err := c.Health().Service("order", "", false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Service.ID == id {
+			return e
+		}
+	}
+	return nil
+}
+
+// reapLimit is how long Consul may take to remove what is dead: until a check
+// fails (30s at most), a minute, and its reaper's round of 30s; and a margin.
+const reapLimit = 3 * time.Minute
+
+// vanishes waits until Consul removed an entry whose process is dead, and checks
+// that it is never passing again once it failed.
+func vanishes(t *testing.T, c *api.Client, id string) {
+	t.Helper()
+	began, failed := time.Now(), false
+	for e := entryOf(t, c, id); e != nil; e = entryOf(t, c, id) {
+		passes := e.Checks.AggregatedStatus() == api.HealthPassing
+		if passes && failed {
+			t.Errorf("%s passes again, and is dead", id)
+		}
+		failed = failed || e.Checks.AggregatedStatus() == api.HealthCritical
+		if time.Since(began) > reapLimit {
+			t.Fatalf("%s is in the catalog %v after its death: %v", id, reapLimit, e.Checks)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Logf("%s was out of the catalog %v after its death", id, time.Since(began).Round(time.Second))
+	if !failed {
+		t.Errorf("%s vanished without ever being critical", id)
+	}
+}
+
+// TestKilledInstanceIsOutOfUseAfterOneFailedDialAndOutOfTheCatalogSoon takes two
+// minutes, most of them Consul's. The policy is the default one, to which a failed
+// dial is the slowest of answers.
+func TestKilledInstanceIsOutOfUseAfterOneFailedDialAndOutOfTheCatalogSoon(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes two minutes")
+	}
+	consul := consultest.Real(t)
+	c := consul.Client()
+	g := haunt(t, consul.Addr(), "order-a")
+	port := serve(t, "order", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "living") }))
+	living, err := open(t, discovery.Config{Address: consul.Addr()}).Register(registration.Config{Service: "order", ID: "order-b", Port: port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-living.Seen()
+
+	var mu sync.Mutex
+	var tries []httpmesh.Try
+	client := open(t, discovery.Config{
+		Address: consul.Addr(),
+		Trace: &discovery.Trace{HTTP: &httpmesh.Trace{Done: func(r *httpmesh.Report) {
+			mu.Lock()
+			defer mu.Unlock()
+			tries = append(tries, r.Tries...)
+		}}},
+	})
+	answers := map[string]int{}
+	eventually(t, "both answer often", func() bool {
+		body, err := get(t, client, "http://order/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers[body]++
+		return answers["ghost"] > 50 && answers["living"] > 50
+	})
+	g.kill()
+	mu.Lock()
+	tries = nil
+	mu.Unlock()
+	for n := range 300 {
+		if body, err := get(t, client, "http://order/"); err != nil || body != "living" {
+			t.Fatalf("request %d after the death: got %q, %v; want it served by the one that lives", n, body, err)
+		}
+	}
+	mu.Lock()
+	dead, dialled := 0, 0
+	for _, try := range tries {
+		if try.Instance.ID != "order-a" {
+			continue
+		}
+		if dead++; dialled > 0 {
+			t.Errorf("tried the dead one (%s) after its first failed dial", try.Outcome)
+		}
+		if try.Outcome == "dial_failed" {
+			dialled++
+		}
+	}
+	mu.Unlock()
+	if dialled != 1 || dead > 3 {
+		t.Errorf("%d tries at the dead one, %d failed dials; want one failed dial and no more", dead, dialled)
+	}
+	vanishes(t, c, "order-a")
+	if entryOf(t, c, "order-b") == nil {
+		t.Error("the one that lives is out of the catalog too")
+	}
+}
+
+// TestInstanceKilledInTheMiddleOfADrainLeavesACriticalEntryThatConsulRemoves takes
+// as long.
+func TestInstanceKilledInTheMiddleOfADrainLeavesACriticalEntryThatConsulRemoves(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes two minutes")
+	}
+	consul := consultest.Real(t)
+	c := consul.Client()
+	g := haunt(t, consul.Addr(), "order-a")
+	if _, err := io.WriteString(g.stdin, "drain\n"); err != nil {
+		t.Fatal(err)
+	}
+	g.says("draining")
+	g.kill()
+	e := entryOf(t, c, "order-a")
+	if e == nil || e.Checks.AggregatedStatus() != api.HealthCritical ||
+		!slices.ContainsFunc(e.Checks, func(k *api.HealthCheck) bool { return strings.HasPrefix(k.Output, "draining") }) {
+		t.Fatalf("the entry is %+v; want it critical and draining", e)
+	}
+	client := open(t, discovery.Config{Address: consul.Addr()})
+	if _, err := get(t, client, "http://order/"); !errors.Is(err, discovery.ErrNoInstance) {
+		t.Errorf("got %v; want ErrNoInstance, since what drains is not used, in panic mode neither", err)
+	}
+	vanishes(t, c, "order-a")
+}
