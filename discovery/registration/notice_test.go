@@ -199,3 +199,28 @@ func TestQuestionThatIsNotHeldIsNotAskedInALoop(t *testing.T) {
 		})
 	}
 }
+
+// TestAgentsRestartIsFollowedByAWholeEntryWithinASecond is an agent that keeps its
+// services, and takes up their checks as Consul does: its HTTP checks begin as
+// critical, and the TTL check as what it was.
+func TestAgentsRestartIsFollowedByAWholeEntryWithinASecond(t *testing.T) {
+	for _, after := range []time.Duration{1250, 9000, 31000} {
+		in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
+			c := agent.Client()
+			r := begun(t, cfg)
+			if err := c.Agent().EnableServiceMaintenance(r.ID(), "new disk"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(after * time.Millisecond)
+			agent.Restart()
+			within(t, time.Second, "whole", func() bool { return whole(t, c, r) })
+			inState(t, r, StateRegistered)
+			if m := check(seen(t, c, r), api.ServiceMaintPrefix+r.ID()); m == nil || m.Notes != "new disk" {
+				t.Errorf("maintenance is %+v; want it as it was", m)
+			}
+			if n := len(agent.Requests("/v1/agent/service/maintenance/")); n != 1 {
+				t.Errorf("maintenance was set %d times; want once, by the operator", n)
+			}
+		})
+	}
+}

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/consul/api"
-
 	"github.com/rollcall-mesh/rollcall/discovery/consultest"
 )
 
@@ -19,42 +17,35 @@ const (
 	deregisterPath = "/v1/agent/service/deregister/"
 )
 
-// reachable is a Consul in memory, at an address.
-func reachable(t *testing.T) (agent *consultest.Agent, addr string) {
+// reachable is a Consul in memory, at an address. entry is the status of the
+// service's entry in its catalog; "" if there is none.
+func reachable(t *testing.T) (agent *consultest.Agent, addr string, entry func() string) {
 	t.Helper()
 	agent = consultest.New(t)
 	addr, err := agent.Listen()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return agent, addr
-}
-
-// entry is the service's entry in the catalog; nil if there is none.
-func entry(t *testing.T, agent *consultest.Agent) *api.ServiceEntry {
-	t.Helper()
-	entries, _, err := agent.Client().Health().Service("user", "", false, nil)
-	if err != nil {
-		t.Fatal(err)
+	c := agent.Client()
+	return agent, addr, func() string {
+		t.Helper()
+		entries, _, err := c.Health().Service("user", "", false, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) == 0 {
+			return ""
+		}
+		return entries[0].Checks.AggregatedStatus()
 	}
-	if len(entries) == 0 {
-		return nil
-	}
-	return entries[0]
-}
-
-func passes(t *testing.T, agent *consultest.Agent) bool {
-	t.Helper()
-	e := entry(t, agent)
-	return e != nil && e.Checks.AggregatedStatus() == api.HealthPassing
 }
 
 // registered waits until the entry passes and the service has seen that.
-func (p *program) registered(agent *consultest.Agent) {
+func (p *program) registered(entry func() string) {
 	p.t.Helper()
 	p.eventually("registered", func() bool {
 		_, body, err := p.get(p.admin + "/metrics")
-		return err == nil && strings.Contains(body, `rollcall_registration_state{state="registered"} 1`) && passes(p.t, agent)
+		return err == nil && strings.Contains(body, `rollcall_registration_state{state="registered"} 1`) && entry() == "passing"
 	})
 }
 
@@ -80,10 +71,10 @@ func newHolding() holding { return holding{make(chan struct{}), make(chan struct
 // begun, and lets it go.
 func TestDrainTakesItsStepsInOrder(t *testing.T) {
 	t.Parallel()
-	agent, addr := reachable(t)
+	agent, addr, entry := reachable(t)
 	h := newHolding()
 	p := begin(t, addr, h, "--settle=300ms", "--settle-max=10s", "--drain-timeout=1m")
-	p.registered(agent)
+	p.registered(entry)
 	held := make(chan string, 1)
 	go func() {
 		code, body, err := p.get(p.traffic + "/held")
@@ -104,7 +95,7 @@ func TestDrainTakesItsStepsInOrder(t *testing.T) {
 		code, body, err := p.get(p.admin + "/readyz")
 		return err == nil && code == 503 && strings.Contains(body, `"draining"`)
 	})
-	if !passes(t, agent) {
+	if entry() != "passing" {
 		t.Error("the entry does not pass any more; want readiness to turn first")
 	}
 	serves()
@@ -116,10 +107,7 @@ func TestDrainTakesItsStepsInOrder(t *testing.T) {
 	p.eventually("told, and looked for", func() bool { return len(agent.Requests("/v1/health/service/user")) > looks })
 	serves()
 	agent.Mend("/v1/health/")
-	p.eventually("critical in the catalog", func() bool {
-		e := entry(t, agent)
-		return e != nil && e.Checks.AggregatedStatus() == api.HealthCritical
-	})
+	p.eventually("critical in the catalog", func() bool { return entry() == "critical" })
 	// New requests prolong the settle time: they come for three of it.
 	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(30 * time.Millisecond) {
 		serves()
@@ -135,8 +123,8 @@ func TestDrainTakesItsStepsInOrder(t *testing.T) {
 		}
 		return err != nil
 	})
-	if e := entry(t, agent); e == nil || e.Checks.AggregatedStatus() != api.HealthCritical || len(agent.Requests(deregisterPath)) != 0 {
-		t.Errorf("with a request in flight the entry is %+v; want it critical, and not deregistered", e)
+	if e := entry(); e != "critical" || len(agent.Requests(deregisterPath)) != 0 {
+		t.Errorf("with a request in flight the entry is %q; want it critical, and not deregistered", e)
 	}
 	agent.Break(deregisterPath, consultest.Paused())
 	close(h.release)
@@ -154,8 +142,8 @@ func TestDrainTakesItsStepsInOrder(t *testing.T) {
 	}
 	agent.Mend()
 	p.exit(ExitDrained)
-	if e := entry(t, agent); e != nil {
-		t.Errorf("after the exit the entry is %+v; want none", e)
+	if e := entry(); e != "" {
+		t.Errorf("after the exit the entry is %q; want none", e)
 	}
 	if _, _, err := p.get(p.admin + "/livez"); err == nil || len(p.closed) != 2 {
 		t.Errorf("after the exit %d of 2 parts are closed, and the admin port says %v", len(p.closed), err)
@@ -164,9 +152,9 @@ func TestDrainTakesItsStepsInOrder(t *testing.T) {
 
 func TestRequestsThatNeverEndComingDoNotProlongADrainForEver(t *testing.T) {
 	t.Parallel()
-	agent, addr := reachable(t)
+	_, addr, entry := reachable(t)
 	p := begin(t, addr, hello, "--settle=200ms", "--settle-max=1s", "--drain-timeout=1m")
-	p.registered(agent)
+	p.registered(entry)
 	var stop atomic.Bool
 	defer stop.Store(true)
 	go func() {
@@ -195,10 +183,10 @@ func TestSecondSignalCutsAnyStepOfADrainShort(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			agent, addr := reachable(t)
+			agent, addr, entry := reachable(t)
 			h := newHolding()
 			p := begin(t, addr, h, append(c.args, "--drain-timeout=1h")...)
-			p.registered(agent)
+			p.registered(entry)
 			if c.held {
 				go func() { _, _, _ = p.get(p.traffic + "/held") }()
 				wait(t, h.inside)
@@ -222,7 +210,7 @@ func TestSecondSignalCutsAnyStepOfADrainShort(t *testing.T) {
 
 func TestReadinessAndMetricsTellEachStateOfTheRegistration(t *testing.T) {
 	t.Parallel()
-	agent, addr := reachable(t)
+	agent, addr, _ := reachable(t)
 	agent.Break("", consultest.Fail(http.StatusInternalServerError, "No cluster leader"))
 	h := newHolding()
 	p := begin(t, addr, h, "--drain-timeout=1m", "--settle=100ms")
