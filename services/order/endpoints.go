@@ -6,6 +6,7 @@ import (
 	"github.com/go-kit/kit/endpoint"
 
 	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
+	"github.com/rollcall-mesh/rollcall/services/internal/paging"
 )
 
 // Endpoints are the service's operations as go-kit endpoints, to put middleware
@@ -16,13 +17,18 @@ type Endpoints struct {
 	Place endpoint.Endpoint // a PlaceRequest to a PlaceResponse
 }
 
-// ListRequest asks for a user's orders.
-type ListRequest struct{ User int64 }
+// ListRequest asks for a page of a user's orders.
+type ListRequest struct {
+	User int64
+	Page paging.Page
+}
 
-// ListResponse has them.
+// ListResponse has it.
 type ListResponse struct {
-	Orders   []Order
-	Degraded bool
+	ListRequest // that it answers
+	Orders      []Order
+	More        bool // there are orders after these
+	Degraded    bool
 }
 
 // FindRequest asks for one order of a user.
@@ -48,8 +54,10 @@ type PlaceResponse struct{ Answer idempotency.Answer }
 func NewEndpoints(s Service) Endpoints {
 	return Endpoints{
 		List: func(ctx context.Context, request any) (any, error) {
-			orders, degraded, err := s.Orders(ctx, request.(ListRequest).User)
-			return ListResponse{Orders: orders, Degraded: degraded}, err
+			r := request.(ListRequest)
+			found, degraded, err := s.Orders(ctx, r.User, r.Page.After, r.Page.Limit+1)
+			orders, more := paging.Cut(found, r.Page.Limit)
+			return ListResponse{ListRequest: r, Orders: orders, More: more, Degraded: degraded}, err
 		},
 		Find: func(ctx context.Context, request any) (any, error) {
 			r := request.(FindRequest)

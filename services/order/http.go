@@ -10,6 +10,7 @@ import (
 	"github.com/go-kit/kit/endpoint"
 
 	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
+	"github.com/rollcall-mesh/rollcall/services/internal/paging"
 	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 	"github.com/rollcall-mesh/rollcall/services/internal/rest"
 )
@@ -19,7 +20,7 @@ const DegradedHeader = "X-Degraded"
 
 // NewHTTPHandler binds the endpoints to HTTP:
 //
-//	GET  /orders/{user}          200, the user's orders
+//	GET  /orders/{user}          200, a page of the user's orders, and a Link to the next
 //	GET  /orders/{user}/{order}  200, that order
 //	POST /orders/{user}          201, the new order, and its Location
 //
@@ -60,7 +61,11 @@ func explain(next endpoint.Endpoint) endpoint.Endpoint {
 
 func decodeList(_ context.Context, r *http.Request) (any, error) {
 	user, err := rest.ID(r, "user")
-	return ListRequest{User: user}, err
+	if err != nil {
+		return nil, err
+	}
+	page, err := paging.Read(r)
+	return ListRequest{User: user, Page: page}, err
 }
 
 func encodeList(_ context.Context, w http.ResponseWriter, response any) error {
@@ -68,6 +73,9 @@ func encodeList(_ context.Context, w http.ResponseWriter, response any) error {
 	mark(w, answer.Degraded)
 	if answer.Orders == nil {
 		answer.Orders = []Order{} // [], never null, whatever the store returns
+	}
+	if answer.More {
+		paging.LinkNext(w, fmt.Sprintf("/orders/%d", answer.User), answer.Orders[len(answer.Orders)-1].ID, answer.Page.Limit)
 	}
 	return rest.Encode(w, http.StatusOK, answer.Orders)
 }

@@ -86,7 +86,7 @@ func TestRepeatedKeyGetsTheFirstAnswerFromAnyInstanceEvenWithoutUser(t *testing.
 	if got, replayed := place(t, one, "/orders/1", "later", `{"item":"Lamp"}`); !strings.HasPrefix(got, "201 ") || replayed {
 		t.Errorf("with user again: %s, replayed %v; want 201", got, replayed)
 	}
-	if orders, err := store.Orders(t.Context(), 1); len(orders) != 4 || err != nil {
+	if orders, err := store.Orders(t.Context(), 1, 0, 1000); len(orders) != 4 || err != nil {
 		t.Errorf("%v, %v; want 2 of the seed and 2", orders, err)
 	}
 }
@@ -108,7 +108,7 @@ func TestOneKeyAtTwoInstancesAtOnceIsOneOrder(t *testing.T) {
 			t.Errorf("got %s and %s; want the same 201", got, answers[0])
 		}
 	}
-	if orders, err := store.Orders(t.Context(), 3); len(orders) != 1 || err != nil {
+	if orders, err := store.Orders(t.Context(), 3, 0, 1000); len(orders) != 1 || err != nil {
 		t.Errorf("%v, %v; want one order", orders, err)
 	}
 }
@@ -143,7 +143,7 @@ func TestFullDiskIs507AndReadsAndReplaysGoOnAndItHeals(t *testing.T) {
 	if full != "5" {
 		t.Fatalf("Retry-After %q after %d orders; want a 507 with 5", full, placed)
 	}
-	if orders, err := store.Orders(t.Context(), 2); len(orders) != 1+placed || err != nil {
+	if orders, err := store.Orders(t.Context(), 2, 0, 1000); len(orders) != 1+placed || err != nil {
 		t.Errorf("%d orders, %v; want %d: nothing half-written", len(orders), err, 1+placed)
 	}
 	if got, replayed := place(t, server, "/orders/1", "before", `{"item":"Desk"}`); got != first || !replayed {

@@ -219,7 +219,7 @@ func TestWithoutUserOnlyReadsOfThoseWhoHaveOrdersAreAnswered(t *testing.T) {
 					t.Errorf("%s %s: counted %d times", test.method, test.path, counted)
 				}
 			}
-			if orders, err := f.store.Orders(t.Context(), 1); len(orders) != 2 || err != nil {
+			if orders, err := f.store.Orders(t.Context(), 1, 0, 1000); len(orders) != 2 || err != nil {
 				t.Errorf("user 1 has %v, %v; want 2 orders", orders, err)
 			}
 		})
@@ -271,7 +271,7 @@ func TestCancelledRequestIsNeitherAnsweredDegradedNorWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := service.Orders(ctx, 1); !errors.Is(err, context.Canceled) || errors.Is(err, ErrUsersUnavailable) {
+	if _, _, err := service.Orders(ctx, 1, 0, 1000); !errors.Is(err, context.Canceled) || errors.Is(err, ErrUsersUnavailable) {
 		t.Errorf("Orders = %v; want %v alone", err, context.Canceled)
 	}
 	if _, _, err := service.Order(ctx, 1, 101); !errors.Is(err, context.Canceled) {
@@ -281,13 +281,13 @@ func TestCancelledRequestIsNeitherAnsweredDegradedNorWritten(t *testing.T) {
 		t.Errorf("Place = %v; want %v alone", err, context.Canceled)
 	}
 	// The store stops as well, whatever user says.
-	if _, err := store.Orders(ctx, 1); !errors.Is(err, context.Canceled) {
+	if _, err := store.Orders(ctx, 1, 0, 1000); !errors.Is(err, context.Canceled) {
 		t.Errorf("Orders of the store = %v; want %v", err, context.Canceled)
 	}
 	if _, err := store.Place(ctx, 1, "Desk"); !errors.Is(err, context.Canceled) {
 		t.Errorf("Place of the store = %v; want %v", err, context.Canceled)
 	}
-	if orders, err := store.Orders(t.Context(), 1); len(orders) != 2 || err != nil || degraded != 0 {
+	if orders, err := store.Orders(t.Context(), 1, 0, 1000); len(orders) != 2 || err != nil || degraded != 0 {
 		t.Errorf("%v, %v, %d degraded; want the 2 orders of the seed and none", orders, err, degraded)
 	}
 }
@@ -306,7 +306,7 @@ func TestOrdersOutliveARestartAndShowUpInTheOtherInstance(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := openStore(t, path)
-	if orders, err := again.Orders(t.Context(), 1); len(orders) != 3 || err != nil {
+	if orders, err := again.Orders(t.Context(), 1, 0, 1000); len(orders) != 3 || err != nil {
 		t.Errorf("%v, %v after a restart; want 3 orders", orders, err)
 	}
 	if err := again.db.Write(t.Context(), func(tx *sql.Tx) error {

@@ -38,8 +38,9 @@ var (
 // orders prove that there is such a user; so it is true all the same, unless the
 // user is gone since.
 type Service interface {
-	// Orders returns a user's orders, the oldest first; none is not nil.
-	Orders(ctx context.Context, user int64) (orders []Order, degraded bool, err error)
+	// Orders returns the first of a user's orders whose ID is over after, the
+	// oldest first, limit at most; none is not nil.
+	Orders(ctx context.Context, user, after int64, limit int) (orders []Order, degraded bool, err error)
 	// Order returns one order of a user. That there is no such order can be
 	// said degraded too: then the error wraps ErrUsersUnavailable as well as
 	// ErrNotFound.
@@ -59,7 +60,7 @@ type Tell func(user int64, o Order) (idempotency.Answer, error)
 
 // Store keeps orders. An error for one that is not there wraps ErrNotFound.
 type Store interface {
-	Orders(ctx context.Context, user int64) ([]Order, error)
+	Orders(ctx context.Context, user, after int64, limit int) ([]Order, error)
 	Order(ctx context.Context, user, order int64) (Order, error)
 	Place(ctx context.Context, user int64, item string) (Order, error)
 	// PlaceOnce keeps order and answer together, or neither.
@@ -97,12 +98,12 @@ func NewService(cfg Config) (Service, error) {
 
 type service struct{ cfg Config }
 
-func (s *service) Orders(ctx context.Context, user int64) ([]Order, bool, error) {
+func (s *service) Orders(ctx context.Context, user, after int64, limit int) ([]Order, bool, error) {
 	unavailable := s.check(ctx, user)
 	if unavailable != nil && !errors.Is(unavailable, ErrUsersUnavailable) {
 		return nil, false, unavailable
 	}
-	orders, err := s.cfg.Store.Orders(ctx, user)
+	orders, err := s.cfg.Store.Orders(ctx, user, after, limit)
 	if err != nil {
 		return nil, false, err
 	}
@@ -110,7 +111,9 @@ func (s *service) Orders(ctx context.Context, user int64) ([]Order, bool, error)
 		return orders, false, nil
 	}
 	if len(orders) == 0 {
-		return nil, false, unavailable
+		if err := s.prove(ctx, user, unavailable); err != nil {
+			return nil, false, err
+		}
 	}
 	s.cfg.Degraded()
 	return orders, true, nil
@@ -126,18 +129,23 @@ func (s *service) Order(ctx context.Context, user, order int64) (Order, bool, er
 		return found, false, err
 	}
 	if err != nil {
-		// Any other order proves the user as well.
-		others, otherErr := s.cfg.Store.Orders(ctx, user)
-		if otherErr != nil {
-			return Order{}, false, otherErr
-		}
-		if len(others) == 0 {
-			return Order{}, false, unavailable
+		if unproved := s.prove(ctx, user, unavailable); unproved != nil {
+			return Order{}, false, unproved
 		}
 		err = fmt.Errorf("%w (%w)", err, unavailable)
 	}
 	s.cfg.Degraded()
 	return found, true, err
+}
+
+// prove returns nil for a user with an order: any of them proves the user. Else
+// it returns unavailable.
+func (s *service) prove(ctx context.Context, user int64, unavailable error) error {
+	orders, err := s.cfg.Store.Orders(ctx, user, 0, 1)
+	if err == nil && len(orders) == 0 {
+		return unavailable
+	}
+	return err
 }
 
 func (s *service) Place(ctx context.Context, user int64, item string) (Order, error) {

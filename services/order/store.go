@@ -30,14 +30,17 @@ func OpenSQLite(ctx context.Context, path string) (*SQLite, error) {
 	return &SQLite{db: db}, nil
 }
 
-// Orders returns a user's orders by their IDs; none is not nil.
-func (s *SQLite) Orders(ctx context.Context, user int64) (_ []Order, err error) {
+const selectOrders = "SELECT order_id, item FROM orders WHERE user_id = ? AND order_id > ? ORDER BY order_id LIMIT ?"
+
+// Orders returns the first of a user's orders whose ID is over after, by their
+// IDs, limit at most; none is not nil.
+func (s *SQLite) Orders(ctx context.Context, user, after int64, limit int) (_ []Order, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("read the orders of user %d: %w", user, sqlite.Classify(err))
 		}
 	}()
-	rows, err := s.db.Reads().QueryContext(ctx, "SELECT order_id, item FROM orders WHERE user_id = ? ORDER BY order_id", user)
+	rows, err := s.db.Reads().QueryContext(ctx, selectOrders, user, after, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -6,13 +6,25 @@ import (
 	"github.com/go-kit/kit/endpoint"
 
 	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
+	"github.com/rollcall-mesh/rollcall/services/internal/paging"
 )
 
 // Endpoints are the service's operations as go-kit endpoints, to put middleware
 // around.
 type Endpoints struct {
+	List   endpoint.Endpoint // a ListRequest to a ListResponse
 	Find   endpoint.Endpoint // a FindRequest to a User
 	Create endpoint.Endpoint // a CreateRequest to a CreateResponse
+}
+
+// ListRequest asks for a page of the users.
+type ListRequest struct{ Page paging.Page }
+
+// ListResponse has it.
+type ListResponse struct {
+	ListRequest // that it answers
+	Users       []User
+	More        bool // there are users after these
 }
 
 // FindRequest asks for one user.
@@ -30,6 +42,12 @@ type CreateResponse struct{ Answer idempotency.Answer }
 // NewEndpoints returns the service's endpoints.
 func NewEndpoints(s Service) Endpoints {
 	return Endpoints{
+		List: func(ctx context.Context, request any) (any, error) {
+			r := request.(ListRequest)
+			found, err := s.Users(ctx, r.Page.After, r.Page.Limit+1)
+			users, more := paging.Cut(found, r.Page.Limit)
+			return ListResponse{ListRequest: r, Users: users, More: more}, err
+		},
 		Find: func(ctx context.Context, request any) (any, error) {
 			return s.User(ctx, request.(FindRequest).ID)
 		},

@@ -10,12 +10,14 @@ import (
 	"github.com/go-kit/kit/endpoint"
 
 	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
+	"github.com/rollcall-mesh/rollcall/services/internal/paging"
 	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 	"github.com/rollcall-mesh/rollcall/services/internal/rest"
 )
 
 // NewHTTPHandler binds the endpoints to HTTP:
 //
+//	GET  /users       200, a page of the users, and a Link to the next
 //	GET  /users/{id}  200, the user
 //	POST /users       201, the new user, and its Location
 //
@@ -23,6 +25,7 @@ import (
 // our fault are logged.
 func NewHTTPHandler(e Endpoints, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("GET /users", rest.Server(e.List, decodeList, encodeList, log))
 	mux.Handle("GET /users/{id}", rest.Server(sayNotFound(e.Find), decodeFind, encodeFind, log))
 	mux.Handle("POST /users", rest.Server(e.Create, decodeCreate, encodeCreated, log))
 	return problem.Router(mux)
@@ -39,6 +42,22 @@ func sayNotFound(next endpoint.Endpoint) endpoint.Endpoint {
 		}
 		return response, err
 	}
+}
+
+func decodeList(_ context.Context, r *http.Request) (any, error) {
+	page, err := paging.Read(r)
+	return ListRequest{Page: page}, err
+}
+
+func encodeList(_ context.Context, w http.ResponseWriter, response any) error {
+	answer := response.(ListResponse)
+	if answer.Users == nil {
+		answer.Users = []User{} // [], never null, whatever the store returns
+	}
+	if answer.More {
+		paging.LinkNext(w, "/users", answer.Users[len(answer.Users)-1].ID, answer.Page.Limit)
+	}
+	return rest.Encode(w, http.StatusOK, answer.Users)
 }
 
 func decodeFind(_ context.Context, r *http.Request) (any, error) {

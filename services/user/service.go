@@ -24,6 +24,9 @@ var ErrNotFound = errors.New("no such user")
 
 // Service is what can be done with users. An ID is at least 1.
 type Service interface {
+	// Users returns the first users whose ID is over after, the oldest first,
+	// limit at most; none is not nil.
+	Users(ctx context.Context, after int64, limit int) ([]User, error)
 	// User returns the user with the ID, or an error that wraps ErrNotFound.
 	User(ctx context.Context, id int64) (User, error)
 	// Create makes a user of the name, under an ID that was never used before.
@@ -41,6 +44,7 @@ type Tell func(User) (idempotency.Answer, error)
 
 // Store keeps users. An error for one that is not there wraps ErrNotFound.
 type Store interface {
+	Users(ctx context.Context, after int64, limit int) ([]User, error)
 	User(ctx context.Context, id int64) (User, error)
 	Create(ctx context.Context, name string) (User, error)
 	// CreateOnce keeps user and answer together, or neither.
@@ -53,6 +57,10 @@ type Store interface {
 func NewService(store Store) Service { return service{store} }
 
 type service struct{ store Store }
+
+func (s service) Users(ctx context.Context, after int64, limit int) ([]User, error) {
+	return s.store.Users(ctx, after, limit)
+}
 
 func (s service) User(ctx context.Context, id int64) (User, error) {
 	return s.store.User(ctx, id)

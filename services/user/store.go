@@ -29,6 +29,32 @@ func OpenSQLite(ctx context.Context, path string) (*SQLite, error) {
 	return &SQLite{db: db}, nil
 }
 
+const selectUsers = "SELECT id, name FROM users WHERE id > ? ORDER BY id LIMIT ?"
+
+// Users returns the first users whose ID is over after, by their IDs, limit at
+// most; none is not nil.
+func (s *SQLite) Users(ctx context.Context, after int64, limit int) (_ []User, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("read the users: %w", sqlite.Classify(err))
+		}
+	}()
+	rows, err := s.db.Reads().QueryContext(ctx, selectUsers, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	users := []User{}
+	for rows.Next() {
+		var u User
+		if err := rows.Scan(&u.ID, &u.Name); err != nil {
+			return nil, err
+		}
+		users = append(users, u)
+	}
+	return users, rows.Err()
+}
+
 // User returns the user with the ID.
 func (s *SQLite) User(ctx context.Context, id int64) (User, error) {
 	u := User{ID: id}

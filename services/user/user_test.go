@@ -113,7 +113,9 @@ func TestBadRequestsAreProblemsThatNameWhatIsWrong(t *testing.T) {
 		{"GET", "/users/1%2F2", "", nil, 400, "the id in the path"},
 		{"GET", "/", "", nil, 404, "nothing is at /"},
 		{"GET", "/users/1/orders", "", nil, 404, "nothing is at"},
-		{"GET", "/users", "", nil, 405, "POST"},
+		{"PUT", "/users", "", nil, 405, "GET, HEAD, POST"},
+		{"GET", "/users?limit=0", "", nil, 400, `the parameter limit is "0"`},
+		{"GET", "/users?after=abc", "", nil, 400, `the parameter after is "abc"`},
 		{"DELETE", "/users/1", "", nil, 405, "GET, HEAD"},
 		{"POST", "/users/1", `{"name":"x"}`, asJSON, 405, "GET, HEAD"},
 		{"POST", "/users", `{"name":"x"}`, nil, 415, "application/json"},
@@ -148,7 +150,7 @@ func TestBadRequestsAreProblemsThatNameWhatIsWrong(t *testing.T) {
 			t.Errorf("%s: %v: %s", name, err, got)
 			continue
 		}
-		if p.Type != "about:blank" || p.Title != http.StatusText(test.status) || p.Status != test.status || p.Instance != test.path || !strings.Contains(p.Detail, test.says) {
+		if p.Type != "about:blank" || p.Title != http.StatusText(test.status) || p.Status != test.status || p.Instance != strings.Split(test.path, "?")[0] || !strings.Contains(p.Detail, test.says) {
 			t.Errorf("%s: %s; want one that says %q", name, got, test.says)
 		}
 	}
