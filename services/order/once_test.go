@@ -34,13 +34,18 @@ func instance(t *testing.T, path string, users Users) (*httptest.Server, *SQLite
 // line, and whether it is a replay.
 func place(t *testing.T, server *httptest.Server, path, key, body string) (answer string, replayed bool) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+path, strings.NewReader(body))
+	return placeAt(t, server.Client(), server.URL+path, key, body)
+}
+
+func placeAt(t *testing.T, client *http.Client, url, key, body string) (answer string, replayed bool) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set(idempotency.Header, key)
-	resp, err := server.Client().Do(r)
+	resp, err := client.Do(r)
 	if err != nil {
 		t.Error(err)
 		return "", false

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/observability/health"
 	"github.com/rollcall-mesh/rollcall/services/internal/app"
+	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
 	"github.com/rollcall-mesh/rollcall/services/internal/overload"
 	"github.com/rollcall-mesh/rollcall/services/internal/web"
 	"github.com/rollcall-mesh/rollcall/services/order"
@@ -63,5 +64,6 @@ func build(ctx context.Context, r *app.Runtime) (app.Parts, error) {
 	if err != nil {
 		return app.Parts{}, err
 	}
-	return app.Parts{Handler: order.NewHTTPHandler(order.NewEndpoints(service), r.Log)}, nil
+	handler := order.NewHTTPHandler(order.NewEndpoints(service), r.Log)
+	return app.Parts{Handler: idempotency.Count(handler, r.Metrics.Replays())}, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/observability/health"
 	"github.com/rollcall-mesh/rollcall/services/internal/app"
+	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
 	"github.com/rollcall-mesh/rollcall/services/user"
 )
 
@@ -30,5 +31,6 @@ func build(ctx context.Context, r *app.Runtime) (app.Parts, error) {
 	}
 	r.OnClose(store.Close)
 	r.Health.Add("store", health.Decides, store.Ping)
-	return app.Parts{Handler: user.NewHTTPHandler(user.NewEndpoints(user.NewService(store)), r.Log)}, nil
+	handler := user.NewHTTPHandler(user.NewEndpoints(user.NewService(store)), r.Log)
+	return app.Parts{Handler: idempotency.Count(handler, r.Metrics.Replays())}, nil
 }
