@@ -34,13 +34,19 @@ const selectOrders = "SELECT order_id, item FROM orders WHERE user_id = ? AND or
 
 // Orders returns the first of a user's orders whose ID is over after, by their
 // IDs, limit at most; none is not nil.
-func (s *SQLite) Orders(ctx context.Context, user, after int64, limit int) (_ []Order, err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("read the orders of user %d: %w", user, sqlite.Classify(err))
-		}
-	}()
-	rows, err := s.db.Reads().QueryContext(ctx, selectOrders, user, after, limit)
+func (s *SQLite) Orders(ctx context.Context, user, after int64, limit int) (orders []Order, err error) {
+	err = s.db.Read(ctx, func(from *sql.DB) (err error) {
+		orders, err = readOrders(ctx, from, user, after, limit)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the orders of user %d: %w", user, err)
+	}
+	return orders, nil
+}
+
+func readOrders(ctx context.Context, from *sql.DB, user, after int64, limit int) (_ []Order, err error) {
+	rows, err := from.QueryContext(ctx, selectOrders, user, after, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -59,12 +65,14 @@ func (s *SQLite) Orders(ctx context.Context, user, after int64, limit int) (_ []
 // Order returns one order of a user.
 func (s *SQLite) Order(ctx context.Context, user, order int64) (Order, error) {
 	o := Order{ID: order}
-	err := s.db.Reads().QueryRowContext(ctx, "SELECT item FROM orders WHERE order_id = ? AND user_id = ?", order, user).Scan(&o.Item)
+	err := s.db.Read(ctx, func(from *sql.DB) error {
+		return from.QueryRowContext(ctx, "SELECT item FROM orders WHERE order_id = ? AND user_id = ?", order, user).Scan(&o.Item)
+	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return Order{}, fmt.Errorf("read order %d of user %d: %w", order, user, ErrNotFound)
 	}
 	if err != nil {
-		return Order{}, fmt.Errorf("read order %d of user %d: %w", order, user, sqlite.Classify(err))
+		return Order{}, fmt.Errorf("read order %d of user %d: %w", order, user, err)
 	}
 	return o, nil
 }
@@ -104,8 +112,12 @@ func (s *SQLite) PlaceOnce(ctx context.Context, user int64, item string, r idemp
 }
 
 // Placed returns the answer that was kept for r.
-func (s *SQLite) Placed(ctx context.Context, r idempotency.Request) (idempotency.Answer, bool, error) {
-	return idempotency.Find(ctx, s.db.Reads(), r, fault.Now())
+func (s *SQLite) Placed(ctx context.Context, r idempotency.Request) (answer idempotency.Answer, found bool, err error) {
+	err = s.db.Read(ctx, func(from *sql.DB) (err error) {
+		answer, found, err = idempotency.Find(ctx, from, r, fault.Now())
+		return err
+	})
+	return answer, found, err
 }
 
 func insert(ctx context.Context, tx *sql.Tx, user int64, item string) (Order, error) {

@@ -33,13 +33,19 @@ const selectUsers = "SELECT id, name FROM users WHERE id > ? ORDER BY id LIMIT ?
 
 // Users returns the first users whose ID is over after, by their IDs, limit at
 // most; none is not nil.
-func (s *SQLite) Users(ctx context.Context, after int64, limit int) (_ []User, err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("read the users: %w", sqlite.Classify(err))
-		}
-	}()
-	rows, err := s.db.Reads().QueryContext(ctx, selectUsers, after, limit)
+func (s *SQLite) Users(ctx context.Context, after int64, limit int) (users []User, err error) {
+	err = s.db.Read(ctx, func(from *sql.DB) (err error) {
+		users, err = readUsers(ctx, from, after, limit)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the users: %w", err)
+	}
+	return users, nil
+}
+
+func readUsers(ctx context.Context, from *sql.DB, after int64, limit int) (_ []User, err error) {
+	rows, err := from.QueryContext(ctx, selectUsers, after, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -58,12 +64,14 @@ func (s *SQLite) Users(ctx context.Context, after int64, limit int) (_ []User, e
 // User returns the user with the ID.
 func (s *SQLite) User(ctx context.Context, id int64) (User, error) {
 	u := User{ID: id}
-	err := s.db.Reads().QueryRowContext(ctx, "SELECT name FROM users WHERE id = ?", id).Scan(&u.Name)
+	err := s.db.Read(ctx, func(from *sql.DB) error {
+		return from.QueryRowContext(ctx, "SELECT name FROM users WHERE id = ?", id).Scan(&u.Name)
+	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return User{}, fmt.Errorf("read user %d: %w", id, ErrNotFound)
 	}
 	if err != nil {
-		return User{}, fmt.Errorf("read user %d: %w", id, sqlite.Classify(err))
+		return User{}, fmt.Errorf("read user %d: %w", id, err)
 	}
 	return u, nil
 }
@@ -101,8 +109,12 @@ func (s *SQLite) CreateOnce(ctx context.Context, name string, r idempotency.Requ
 }
 
 // Created returns the answer that was kept for r.
-func (s *SQLite) Created(ctx context.Context, r idempotency.Request) (idempotency.Answer, bool, error) {
-	return idempotency.Find(ctx, s.db.Reads(), r, fault.Now())
+func (s *SQLite) Created(ctx context.Context, r idempotency.Request) (answer idempotency.Answer, found bool, err error) {
+	err = s.db.Read(ctx, func(from *sql.DB) (err error) {
+		answer, found, err = idempotency.Find(ctx, from, r, fault.Now())
+		return err
+	})
+	return answer, found, err
 }
 
 func insert(ctx context.Context, tx *sql.Tx, name string) (User, error) {

@@ -89,7 +89,7 @@ func openLocked(ctx context.Context, path string, migrations fs.FS) (_ *DB, err 
 	if db.writes, err = connect(path, 1, "immediate", "busy_timeout(0)"); err != nil {
 		return nil, err
 	}
-	if db.reads, err = connect(path, maxReaders, "deferred", "query_only(ON)"); err != nil {
+	if db.reads, err = connect(path, maxReaders, "deferred", readerPragmas...); err != nil {
 		return nil, errors.Join(err, db.writes.Close())
 	}
 	if err := db.prepare(ctx, path, migrations); err != nil {
@@ -112,6 +112,9 @@ func (db *DB) prepare(ctx context.Context, path string, migrations fs.FS) error 
 	// down again.
 	return errors.Join(db.Ping(ctx), setup.Close())
 }
+
+// readerPragmas leave the waiting to Read.
+var readerPragmas = []string{"busy_timeout(0)", "query_only(ON)"}
 
 // connect makes a pool of at most n connections, which are opened when they are
 // needed, and kept. Each is set up in the same way; pragmas come last.

@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	// BusyTimeout is how long a statement waits for another process' write.
+	// BusyTimeout is how long a reading or a write waits for another process.
 	BusyTimeout = 2 * time.Second
-	// minPause and maxPause bound how long a writer that waits for another
-	// process sleeps before it asks again.
+	// minPause and maxPause bound how long one that waits for another process
+	// sleeps before it asks again.
 	minPause = 200 * time.Microsecond
 	maxPause = 3 * time.Millisecond
 )
@@ -31,8 +31,18 @@ type DB struct {
 	reads, writes *sql.DB
 }
 
-// Reads returns the connections for reading. Writing through them fails.
+// Reads returns the connections for reading. Writing through them fails, and a
+// statement that would have to wait for another process is busy at once: Read
+// waits.
 func (db *DB) Reads() *sql.DB { return db.reads }
+
+// Read runs do with the connections for reading. A writer stops no reader, but
+// a process that mends or closes the database may: then do is run again, until
+// ctx ends or BusyTimeout is over, and in the latter case the error wraps
+// ErrBusy.
+func (db *DB) Read(ctx context.Context, do func(from *sql.DB) error) error {
+	return patiently(ctx, time.Now().Add(BusyTimeout), func() error { return do(db.reads) })
+}
 
 // Write runs do in a transaction that holds the write lock from the beginning,
 // and commits it if do returns nil. It waits for its turn, behind the writers of
@@ -73,17 +83,29 @@ func (db *DB) turn(ctx context.Context, giveUp time.Time) (*sql.Conn, error) {
 	return conn, Classify(err)
 }
 
-// begin takes the write lock. SQLite's own way of waiting for it is to sleep
-// longer and longer, up to 100 ms a time, whatever becomes of the context; a
-// process that waits like that is starved by one that writes again at once.
-// Asking often, at odd times, gives all processes their turn.
-func begin(ctx context.Context, conn *sql.Conn, giveUp time.Time) (*sql.Tx, error) {
+// begin takes the write lock.
+func begin(ctx context.Context, conn *sql.Conn, giveUp time.Time) (tx *sql.Tx, err error) {
+	err = patiently(ctx, giveUp, func() error {
+		tx, err = conn.BeginTx(ctx, nil)
+		return err
+	})
+	return tx, err
+}
+
+// patiently tries again for as long as another process is in the way. SQLite's
+// own way of waiting is to sleep longer and longer, up to 100 ms a time,
+// whatever becomes of the context; a process that waits like that is starved by
+// one that writes again at once. Asking often, at odd times, gives all processes
+// their turn.
+func patiently(ctx context.Context, giveUp time.Time, try func() error) error {
 	var timer *time.Timer
 	for {
-		tx, err := conn.BeginTx(ctx, nil)
-		err = Classify(err)
-		if err == nil || !errors.Is(err, ErrBusy) || time.Now().After(giveUp) {
-			return tx, err
+		err := try()
+		if !errors.Is(err, ErrBusy) {
+			err = Classify(err)
+		}
+		if !errors.Is(err, ErrBusy) || time.Now().After(giveUp) {
+			return err
 		}
 		pause := minPause + rand.N(maxPause-minPause)
 		if timer == nil {
@@ -95,7 +117,7 @@ func begin(ctx context.Context, conn *sql.Conn, giveUp time.Time) (*sql.Tx, erro
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w (last answer: %s)", context.Cause(ctx), err.Error())
+			return fmt.Errorf("%w (last answer: %s)", context.Cause(ctx), err.Error())
 		}
 	}
 }
@@ -103,8 +125,10 @@ func begin(ctx context.Context, conn *sql.Conn, giveUp time.Time) (*sql.Tx, erro
 // Ping reports whether the database answers: it reads from it.
 func (db *DB) Ping(ctx context.Context) error {
 	var tables int
-	if err := db.reads.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables); err != nil {
-		return fmt.Errorf("read from the database: %w", Classify(err))
+	if err := db.Read(ctx, func(from *sql.DB) error {
+		return from.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables)
+	}); err != nil {
+		return fmt.Errorf("read from the database: %w", err)
 	}
 	return nil
 }

@@ -74,7 +74,7 @@ func TestEveryConnectionIsSetUpAsPromised(t *testing.T) {
 		db              *sql.DB
 		conns           int
 		busy, queryOnly string
-	}{{"reads", db.reads, maxReaders, "2000", "1"}, {"writes", db.writes, 1, "0", "0"}} {
+	}{{"reads", db.reads, maxReaders, "0", "1"}, {"writes", db.writes, 1, "0", "0"}} {
 		for range pool.conns {
 			conn, err := pool.db.Conn(t.Context()) // kept, so that the next is another
 			if err != nil {
