@@ -1,6 +1,7 @@
 package overload_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -18,25 +19,53 @@ const (
 )
 
 func TestServerAtThriceItsCapacityServesAsMuchAsItCanAndSoon(t *testing.T) {
-	for _, seed := range []uint64{1, 2, 3} {
-		synctest.Test(t, func(t *testing.T) {
-			_, h := limited(t, overload.Config{}, slots(4, held))
-			light := load{handler: h, perSecond: capacity / 4, lasts: overloop, seed: seed}.run()
-			if light.shed() > 0 {
-				t.Errorf("at a quarter of the capacity: %v; want none shed", light)
+	for _, tc := range []struct {
+		name  string
+		limit bool
+	}{
+		{"with the limit", true},
+		{"without it, to show that this test can fail", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for _, seed := range []uint64{1, 2, 3} {
+				synctest.Test(t, func(t *testing.T) {
+					h := slots(4, held)
+					if tc.limit {
+						_, h = limited(t, overload.Config{}, h)
+					}
+					light := load{handler: h, perSecond: capacity / 4, lasts: overloop, seed: seed}.run()
+					if light.shed() > 0 {
+						t.Errorf("at a quarter of the capacity: %v; want none shed", light)
+					}
+					heavy := load{handler: h, perSecond: 3 * capacity, lasts: overloop, seed: seed}.run()
+					// What is answered after the load has ended is too late.
+					inTime := heavy.served().only(func(a answer) bool { return a.at+a.took <= overloop })
+					share := float64(len(inTime)) / (capacity * overloop.Seconds())
+					holds := share >= .8 && heavy.served().p99() < 3*light.p99()
+					told := fmt.Sprintf("light: %v; thrice the capacity: %v, goodput %.1f%%", light, heavy, 100*share)
+					if holds != tc.limit {
+						t.Errorf("%s; want 80%% and a p99 under thrice that of a light load: %v", told, tc.limit)
+					}
+					t.Log(told)
+				})
 			}
-			heavy := load{handler: h, perSecond: 3 * capacity, lasts: overloop, seed: seed}.run()
-			served := heavy.served()
-			best := capacity * overloop.Seconds()
-			if share := float64(len(served)) / best; share < .8 {
-				t.Errorf("%v: that is %.0f%% of the best; want 80%%", heavy, 100*share)
-			}
-			if served.p99() >= 3*light.p99() {
-				t.Errorf("%v; want less than thrice the %v of a light load", heavy, light.p99())
-			}
-			t.Logf("light: %v; thrice the capacity: %v, goodput %.1f%%", light, heavy, 100*float64(len(served))/best)
 		})
 	}
+}
+
+func TestWhatIsShedIsToldAtOnceHoweverLongTheOthersTake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, h := limited(t, overload.Config{}, slots(4, held))
+		shed := load{handler: h, perSecond: 3 * capacity, lasts: overloop}.run().only(func(a answer) bool { return a.status != http.StatusOK })
+		if len(shed) == 0 {
+			t.Fatal("nothing was shed; this test has nothing to say")
+		}
+		for _, a := range shed {
+			if a.status != http.StatusServiceUnavailable || a.took > 0 {
+				t.Fatalf("one was answered %d after %v; want 503 at once", a.status, a.took)
+			}
+		}
+	})
 }
 
 func TestLimitHoldsForAsLongAsTheOverloadLasts(t *testing.T) {
