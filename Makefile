@@ -104,6 +104,7 @@ check-config: ## whether Consul and Prometheus take their configuration
 			{ echo "compose/$$tool.yaml pins another version than compose/tools/$$tool/go.mod: $$name"; exit 1; }; \
 	done
 	@"$$($(TOOL) prometheus)/promtool" check config observability/prometheus/prometheus.yml
+	@"$$($(TOOL) prometheus)/promtool" test rules observability/prometheus/alerts_test.yml
 	@bind="$$(mktemp -d)"; trap 'rm -rf "$$bind"' EXIT; \
 	printf '%s\n' 'bind_addr = "127.0.0.1"' 'data_dir = "/consul/data"' > "$$bind/command-line.hcl"; \
 	"$$($(TOOL) consul)/consul" validate compose/consul "$$bind"
