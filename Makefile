@@ -70,6 +70,11 @@ faults: ## one fault at a time under load, as a table; ONLY=name,name RUNS=3 SET
 	@cd compose/e2e && go run ./faults -root ../.. -only "$(ONLY)" -set "$(or $(SET),all)" -runs "$(or $(RUNS),1)" \
 		$(if $(OUT),-out "$(abspath $(OUT))")
 
+.PHONY: soak
+soak: ## 30 minutes of random faults under load: does the gateway grow? SEED= OUT=docs/measurements
+	@compose/images.sh
+	@cd compose/e2e && go run ./faults -root ../.. -soak "$(or $(FOR),30m)" -seed "$(or $(SEED),1)" $(if $(OUT),-out "$(abspath $(OUT))")
+
 .PHONY: lint
 lint: ## golangci-lint on each module, and shellcheck where it is installed
 	@lint="$$($(TOOL) golangci-lint)/golangci-lint"; failed=0; \

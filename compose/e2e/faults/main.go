@@ -1,6 +1,7 @@
 // Command faults makes one fault at a time in a fleet of its own, under steady load, and tells what it cost.
 //
 //	faults [-only kill-order,swap | -set short] [-runs 3] [-out folder]
+//	faults -soak 30m [-seed 1] [-out folder]
 //
 // Each row of its table is one fault: the fleet is brought to the usual (two users, three orders, a gateway), the
 // load starts (200 GETs and 20 POSTs with keys a second, at the gateway's published port, open loop), the fault is
@@ -16,6 +17,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -31,6 +33,8 @@ type options struct {
 	only           []string
 	runs           int
 	keep           bool
+	soak           time.Duration
+	seed           uint64
 }
 
 func main() {
@@ -54,6 +58,8 @@ func parse(args []string) (o options, err error) {
 	flags.IntVar(&o.runs, "runs", 1, "how often each row is run, 1 to 10")
 	flags.StringVar(&o.out, "out", "", "folder for the table and the plots; none: only printed")
 	flags.BoolVar(&o.keep, "keep", false, "leave the fleet running at the end")
+	flags.DurationVar(&o.soak, "soak", 0, "make random faults for so long instead, 15m to 2h")
+	flags.Uint64Var(&o.seed, "seed", 1, "of the soak's faults")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -67,6 +73,8 @@ func parse(args []string) (o options, err error) {
 		return o, fmt.Errorf("%q is not understood; want flags only", flags.Arg(0))
 	case o.set != "all" && o.set != "short":
 		return o, fmt.Errorf("-set is %q; want all or short", o.set)
+	case o.soak != 0 && (o.soak < 15*time.Minute || o.soak > 2*time.Hour):
+		return o, fmt.Errorf("-soak is %s; want 15m to 2h", o.soak)
 	case o.runs < 1 || o.runs > 10:
 		return o, fmt.Errorf("-runs is %d; want 1 to 10", o.runs)
 	}
@@ -125,6 +133,14 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	p := &program{Rig: r, out: out, serial: began.Unix()}
+	root, err := filepath.Abs(o.root)
+	if err != nil {
+		return err
+	}
+	m := describe(ctx, r, root, began)
+	if o.soak > 0 {
+		return p.soakTo(ctx, out, o, m)
+	}
 	var all [][]judge.Row
 	for n := range o.runs {
 		var table []judge.Row
@@ -138,7 +154,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		}
 		all = append(all, table)
 	}
-	page := write(all, describe(ctx, r, began))
+	page := write(all, m)
 	fmt.Fprintf(out, "\n%s", page)
 	if o.out != "" {
 		if err := save(o.out, page, all); err != nil {

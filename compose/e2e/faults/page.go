@@ -88,7 +88,7 @@ type machine struct {
 	cpu, kernel, engine, golang, commit, cores, memory string
 }
 
-func describe(ctx context.Context, r *rig.Rig, began time.Time) machine {
+func describe(ctx context.Context, r *rig.Rig, root string, began time.Time) machine {
 	m := machine{began: began, golang: runtime.Version(), cores: strconv.Itoa(runtime.NumCPU())}
 	first := func(path, prefix string) string {
 		b, err := os.ReadFile(path)
@@ -106,18 +106,22 @@ func describe(ctx context.Context, r *rig.Rig, began time.Time) machine {
 	if out, err := r.Docker(ctx, "version", "--format", "{{.Server.Version}}"); err == nil {
 		m.engine = strings.TrimSpace(out)
 	}
-	if out, err := r.Run(ctx, "git", "describe", "--always", "--dirty"); err == nil {
+	if out, err := r.Run(ctx, "git", "-C", root, "describe", "--always", "--dirty"); err == nil {
 		m.commit = strings.TrimSpace(out.Stdout)
 	}
 	return m
+}
+
+func (m machine) String() string {
+	return fmt.Sprintf("%s, %s cores, memory %s, Linux %s, Docker %s, %s, version %s, begun %s.",
+		m.cpu, m.cores, m.memory, m.kernel, m.engine, m.golang, m.commit, m.began.UTC().Format("2006-01-02 15:04 UTC"))
 }
 
 // write makes the page of all runs.
 func write(all [][]judge.Row, m machine) string {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Faults, measured\n\n")
-	fmt.Fprintf(&b, "Written by `make faults`. %s, %s cores, memory %s, Linux %s, Docker %s, %s, version %s, begun %s.\n\n",
-		m.cpu, m.cores, m.memory, m.kernel, m.engine, m.golang, m.commit, m.began.UTC().Format("2006-01-02 15:04 UTC"))
+	fmt.Fprintf(&b, "Written by `make faults`. %s\n\n", m)
 	fmt.Fprintf(&b, "The load is 200 GETs and 20 POSTs with keys a second at the gateway's port, open loop, 5 s timeout, if the row does not\nsay otherwise; it came from the same machine. *Before* is 10 s without a fault, *during* from the fault's start until all was\nwell again, *after* 6 s from then on. *Noticed* counts from the fault's start, *recovered* from its end.\n")
 	for n, table := range all {
 		held, made := 0, 0

@@ -129,10 +129,7 @@ func (r *trial) drive(ctx context.Context, w row, name string) error {
 		return err
 	}
 	defer r.load.Stop()
-	watching, quit := context.WithCancel(ctx)
-	var watcher sync.WaitGroup
-	watcher.Go(func() { r.watch(watching) })
-	defer func() { quit(); watcher.Wait() }()
+	defer r.watching(ctx)()
 
 	if err := rig.Pause(ctx, before); err != nil {
 		return err
@@ -150,6 +147,14 @@ func (r *trial) drive(ctx context.Context, w row, name string) error {
 	r.load.Stop()
 	r.m.Samples = r.load.Samples()
 	return r.audit(ctx, user, name)
+}
+
+// watching scrapes the gateway until the function it returns is called.
+func (r *trial) watching(ctx context.Context) (stop func()) {
+	ctx, quit := context.WithCancel(ctx)
+	var watcher sync.WaitGroup
+	watcher.Go(func() { r.watch(ctx) })
+	return func() { quit(); watcher.Wait() }
 }
 
 // watch scrapes the gateway until the context ends.
