@@ -33,6 +33,9 @@ var bounds = map[string]judge.Bounds{
 	"overload":         {Excused: shed, Recover: 2 * time.Second, Values: map[string]judge.Range{goodput: atLeast(0.8), slowdown: atMost(3)}, Words: "shed with 503 and Retry-After"},
 	"poison":           {Values: map[string]judge.Range{refused: atLeast(1)}, Words: "each bad entry counted with its reason"},
 	"clock":            {},
+	"exactly-once": {Gets: judge.Any, Words: "of 1,000 orders by 20 clients every one is stored once, whatever happens to the instances; the GETs beside them may fail", Values: map[string]judge.Range{
+		ordersAcknowledged: exactly(clients * ordersEach), ordersStored: exactly(clients * ordersEach), ordersDistinct: exactly(clients * ordersEach), integrityOK: exactly(1),
+	}},
 }
 
 // The names of what rows measure besides the requests.
@@ -48,7 +51,13 @@ const (
 	failing     = "gateway says that it can't ask Consul"
 	goodput     = "goodput to capacity"
 	slowdown    = "p99 of the accepted to that before"
-	refused     = "refused entries to those that can't be used"
+
+	ordersAcknowledged = "orders acknowledged"
+	ordersStored       = "orders stored"
+	ordersDistinct     = "different orders stored"
+	integrityOK        = "integrity of the database"
+
+	refused = "refused entries to those that can't be used"
 )
 
 func atLeast(v float64) judge.Range { return judge.Range{Min: v, Max: math.Inf(1)} }

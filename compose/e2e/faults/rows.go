@@ -40,6 +40,7 @@ var rows = []row{
 	{name: "overload", title: "3 times the load that one order can take, for 30 s", gets: 100, posts: -1, prepare: setCapacity, fault: overload, restore: heal},
 	{name: "poison", title: "50 bad entries for order in the catalog", fault: poison, restore: unpoison},
 	{name: "clock", title: "the clock of one order 1 hour off", fault: clock, restore: heal},
+	{name: "exactly-once", title: "1,000 orders posted while instances are killed, paused, scaled and crash after a commit, and Consul is restarted", gets: 50, posts: -1, fault: exactlyOnce, restore: heal},
 }
 
 func scale(ctx context.Context, r *trial) error {
