@@ -33,7 +33,7 @@ var rows = []row{
 	{name: "disconnect", title: "one order off the network for 20 s", fault: disconnect},
 	{name: "all-critical", title: "all orders critical in Consul while they serve well", fault: allCritical},
 	{name: "maintenance", title: "one order put into maintenance by an operator, and out again", short: true, fault: maintenance},
-	{name: "swap", title: "an order and a user swap addresses", fault: swapAddresses},
+	{name: "swap", title: "an order and a user swap addresses", fresh: true, fault: swapAddresses},
 	{name: "consul-refuses", title: "Consul's answers refused: 403, 429, 500, for 30 s each", fresh: true, prepare: throughProxy, fault: refuse, restore: plain},
 	{name: "users-killed", title: "SIGKILL to every user, started again after 10 s", fault: killUsers},
 	{name: "disk-full", title: "the orders' disk full", fresh: true, prepare: smallDisk, fault: fillDisk, restore: plain},
