@@ -23,6 +23,8 @@ type exchange struct {
 	limit  time.Time // until when the header of the answer is waited for; zero: for ever
 	ledger *ledger   // of the service; nil before the first pick
 	tried  []*balancer.Endpoint
+	spared int // of those tried: refused at once, with others left, so that they don't count
+	lost   int // dials that timed out
 	room   [4]*balancer.Endpoint // for tried
 }
 
@@ -74,7 +76,7 @@ func (x *exchange) run() (*http.Response, error) {
 			x.ledger = route.ledger
 			x.ledger.request(now)
 		}
-		more := len(x.tried) < x.t.cfg.MaxRetries // tries after this one
+		more := len(x.tried)-x.spared < x.t.cfg.MaxRetries // tries after this one
 		x.tried = append(x.tried, lease.Endpoint())
 		a := &attempt{x: x, lease: lease, leaf: route.leaf(lease.Endpoint()), start: now}
 		resp, v := a.send(body, more && lease.Another() && x.mayTimeOut())

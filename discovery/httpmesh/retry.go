@@ -19,6 +19,14 @@ const (
 	// maxRetryAfter is the longest Retry-After of the only instance left that is
 	// waited for; with a longer one the caller gets the answer.
 	maxRetryAfter = time.Second
+	// maxSpared is how many dials that were refused at once do not count as
+	// tries while an instance is left that was not tried: the catalog may be
+	// full of addresses at which nobody listens.
+	maxSpared = 20
+	// maxLost is how many dials may time out before one that was tried is not
+	// tried again: an address that swallows packets will do so again, and the
+	// caller waits.
+	maxLost = 2
 )
 
 // errTryTimeout is the cause of a try that Config.TryTimeout ended.
@@ -56,7 +64,19 @@ func (x *exchange) again(a *attempt, v *verdict) (wait time.Duration, ok bool) {
 	if !v.again || x.r.Context().Err() != nil || x.t.isClosed() || !x.body.left() {
 		return 0, false
 	}
-	if !a.lease.Another() {
+	if v.lost {
+		x.lost++
+	}
+	if a.lease.Another() {
+		if v.unreachable && !v.lost && x.spared < maxSpared {
+			x.spared++
+		}
+	} else {
+		// Who sheds has told the caller when to come again: to wait here would
+		// only move the queue.
+		if v.load || x.lost >= maxLost || len(x.tried) > x.t.cfg.MaxRetries {
+			return 0, false
+		}
 		if v.answered { // by the only instance left: only if it says when to come again
 			if v.after <= 0 || v.after > maxRetryAfter {
 				return 0, false

@@ -61,17 +61,90 @@ func TestThreeTriesAreAllThereAre(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t)
 		for _, id := range []string{"order-a", "order-b", "order-c", "order-d"} {
-			f.add("order", id, nil).mode.Store("refuse")
+			f.add("order", id, nil).mode.Store("swallow")
 		}
 		body := &stream{text: strings.NewReader("x")}
 		a := send(t, f.transport(httpmesh.Config{}), post, "http://order/", body)
 		wantWords(t, a, "order-a dial_failed, order-b dial_failed, order-c dial_failed, unreachable")
-		want := "order: no instance answered (4 known, 4 ready, 3 tried): try order-c (10.0.0.3:8080): dial tcp 10.0.0.3:8080: connection refused"
+		want := "order: no instance answered (4 known, 4 ready, 3 tried): try order-c (10.0.0.3:8080): "
+		var e *httpmesh.Error
+		if !errors.As(a.err, &e) || !strings.HasPrefix(e.Error(), want) {
+			t.Errorf("got %v; want %s", a.err, want)
+		}
+		body.wantClosedOnce(t)
+	})
+}
+
+// A catalog may be full of addresses at which nobody listens: to find that out
+// costs nobody anything.
+func TestDialsThatAreRefusedDoNotCountWhileAnotherInstanceIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		for n := range 8 {
+			f.add("order", fmt.Sprintf("order-%d", n), nil).mode.Store("refuse")
+		}
+		f.add("order", "order-z", echo)
+		a := send(t, f.transport(httpmesh.Config{}), post, "http://order/", &stream{text: strings.NewReader("x")})
+		if a.err != nil || len(a.report.Tries) != 9 {
+			t.Errorf("got %v after %d tries; want the ninth to be served", a.err, len(a.report.Tries))
+		}
+	})
+}
+
+func TestThoseWhoRefusedAreNotTriedAgainBeyondTheThreeTries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		for _, id := range []string{"order-a", "order-b", "order-c", "order-d"} {
+			f.add("order", id, nil).mode.Store("refuse")
+		}
+		a := send(t, f.transport(httpmesh.Config{}), post, "http://order/", &stream{text: strings.NewReader("x")})
+		wantWords(t, a, "order-a dial_failed, order-b dial_failed, order-c dial_failed, order-d dial_failed, unreachable")
+		want := "order: no instance answered (4 known, 4 ready, 4 tried): try order-d (10.0.0.4:8080): dial tcp 10.0.0.4:8080: connection refused"
 		var e *httpmesh.Error
 		if !errors.As(a.err, &e) || e.Error() != want || e.Timeout() {
 			t.Errorf("got %v; want %s", a.err, want)
 		}
-		body.wantClosedOnce(t)
+	})
+}
+
+// Both containers are dead, and the caller is owed an answer within a second.
+func TestAddressesThatSwallowPacketsAreTriedTwiceAtMostWhenNobodyElseIsLeft(t *testing.T) {
+	for _, c := range []struct {
+		ids  []string
+		want string
+	}{
+		{[]string{"order-a", "order-b"}, "order-a dial_failed, order-b dial_failed, unreachable"},
+		{[]string{"order-a"}, "order-a dial_failed, order-a dial_failed, unreachable"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFleet(t)
+			for _, id := range c.ids {
+				f.add("order", id, nil).mode.Store("swallow")
+			}
+			start := time.Now()
+			a := send(t, f.transport(httpmesh.Config{}), http.MethodGet, "http://order/", nil)
+			if took := time.Since(start); a.err == nil || took < 600*time.Millisecond || took > 650*time.Millisecond {
+				t.Errorf("got %v after %v; want an error after two dials of 300ms", a.err, took)
+			}
+			wantWords(t, a, c.want)
+		})
+	}
+}
+
+// To wait for it here would only move its queue to us.
+func TestOnlyInstanceThatShedsIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		f.add("order", "order-a", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "1")
+			w.Header().Set(httpmesh.ReasonHeader, httpmesh.ReasonOverload)
+			w.WriteHeader(http.StatusServiceUnavailable)
+		})
+		start := time.Now()
+		a := send(t, f.transport(httpmesh.Config{}), http.MethodGet, "http://order/", nil)
+		if a.err != nil || a.status != http.StatusServiceUnavailable || len(a.report.Tries) != 1 || time.Since(start) != 0 {
+			t.Errorf("got %d, %v in %d tries after %v; want its 503 at once", a.status, a.err, len(a.report.Tries), time.Since(start))
+		}
 	})
 }
 

@@ -18,6 +18,7 @@ type verdict struct {
 	failed      bool          // by the instance's fault
 	load        bool          // shed: the instance has too much to do
 	unreachable bool
+	lost        bool // its dial timed out: nothing refused it
 }
 
 func (a *attempt) judgeAnswer(resp *http.Response, v *verdict) {
@@ -68,6 +69,7 @@ func (a *attempt) judgeError(err error, v *verdict) {
 	case dial && !wrote:
 		v.try.Outcome = dialFailed
 		v.failed, v.unreachable, v.again, v.free = true, true, true, true
+		v.lost = time.Since(a.start) >= a.x.t.cfg.DialTimeout
 	case a.conn == nil && !dial, a.x.body.fault() != nil:
 		// The request can't be sent at all, or its body can't be read.
 		v.try.Outcome = transport

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -391,4 +392,23 @@ func TestUserEndpointPassesOnWhyNobodyAnswered(t *testing.T) {
 	if _, err := NewUsers(exists, 0).Exists(t.Context(), 1); !errors.Is(err, unreachable) {
 		t.Errorf("Exists = %v; want %v", err, unreachable)
 	}
+}
+
+// Who asks us gives each try a second: it is to see our 503, and not to wait in
+// vain and try the next of us.
+func TestBothQuestionsAboutAUserTogetherStayBelowTheSecondOfWhoAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		service, err := NewService(Config{Store: struct{ Store }{}, Users: NewUsers(func(ctx context.Context, _ any) (any, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}, 0)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		_, err = service.Place(t.Context(), 1, "Desk")
+		if took := time.Since(start); !errors.Is(err, ErrUsersUnavailable) || took != 900*time.Millisecond {
+			t.Errorf("got %v after %v; want ErrUsersUnavailable after 900ms", err, took)
+		}
+	})
 }

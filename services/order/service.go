@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
 	"github.com/rollcall-mesh/rollcall/services/internal/text"
@@ -99,7 +100,7 @@ func NewService(cfg Config) (Service, error) {
 type service struct{ cfg Config }
 
 func (s *service) Orders(ctx context.Context, user, after int64, limit int) ([]Order, bool, error) {
-	unavailable := s.check(ctx, user)
+	unavailable := s.check(ctx, user, UserTimeout)
 	if unavailable != nil && !errors.Is(unavailable, ErrUsersUnavailable) {
 		return nil, false, unavailable
 	}
@@ -120,7 +121,7 @@ func (s *service) Orders(ctx context.Context, user, after int64, limit int) ([]O
 }
 
 func (s *service) Order(ctx context.Context, user, order int64) (Order, bool, error) {
-	unavailable := s.check(ctx, user)
+	unavailable := s.check(ctx, user, UserTimeout)
 	if unavailable != nil && !errors.Is(unavailable, ErrUsersUnavailable) {
 		return Order{}, false, unavailable
 	}
@@ -172,18 +173,25 @@ func (s *service) mayPlace(ctx context.Context, user int64, item string) error {
 	}
 	// A read gives up soon, since it has an answer to fall back on. This has
 	// none, and to ask once more is harmless.
-	err := s.check(ctx, user)
-	if errors.Is(err, ErrUsersUnavailable) {
-		err = s.check(ctx, user)
+	began := time.Now()
+	err := s.check(ctx, user, placeTimeout)
+	if left := placeTimeout - time.Since(began); errors.Is(err, ErrUsersUnavailable) && left > 0 {
+		err = s.check(ctx, user, left)
 	}
 	return err
 }
 
+// placeTimeout is how long both questions of mayPlace may take together. It lies
+// below the second that callers give each try of theirs, as UserTimeout does.
+const placeTimeout = 900 * time.Millisecond
+
 // check returns nil for a user that exists, and an error that wraps
 // ErrUserNotFound for one that does not, ErrUsersUnavailable when nobody can say
 // so, and the context's own error for a request that is over.
-func (s *service) check(ctx context.Context, user int64) error {
-	exists, err := s.cfg.Users.Exists(ctx, user)
+func (s *service) check(ctx context.Context, user int64, within time.Duration) error {
+	asking, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	exists, err := s.cfg.Users.Exists(asking, user)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return fmt.Errorf("check user %d: %w (%w)", user, context.Cause(ctx), err)
