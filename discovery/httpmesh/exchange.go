@@ -23,8 +23,8 @@ type exchange struct {
 	limit  time.Time // until when the header of the answer is waited for; zero: for ever
 	ledger *ledger   // of the service; nil before the first pick
 	tried  []*balancer.Endpoint
-	spared int // of those tried: refused at once, with others left, so that they don't count
-	lost   int // dials that timed out
+	spared int                   // of those tried: refused at once, with others left, so that they don't count
+	lost   int                   // dials that timed out
 	room   [4]*balancer.Endpoint // for tried
 }
 
