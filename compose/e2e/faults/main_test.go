@@ -1,0 +1,134 @@
+package main
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rollcall-mesh/rollcall/compose/e2e/faults/judge"
+	"github.com/rollcall-mesh/rollcall/compose/e2e/faults/traffic"
+)
+
+func TestEachRowHasBoundsAndANameOfItsOwn(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range rows {
+		if seen[r.name] {
+			t.Errorf("two rows are called %s", r.name)
+		}
+		seen[r.name] = true
+		if _, ok := bounds[r.name]; !ok {
+			t.Errorf("%s has no bounds", r.name)
+		}
+		if r.fault == nil || r.title == "" {
+			t.Errorf("%s makes no fault, or has no title", r.name)
+		}
+	}
+	for name := range bounds {
+		if !seen[name] {
+			t.Errorf("there are bounds for %s, and no such row", name)
+		}
+	}
+	for _, name := range soakable {
+		if !seen[name] {
+			t.Errorf("a soak wants %s, and there is no such row", name)
+		}
+	}
+}
+
+func TestRowsAreChosenByNameOrBySet(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want int
+		err  string
+	}{
+		{nil, len(rows), ""},
+		{[]string{"-only", "swap, kill-order"}, 2, ""},
+		{[]string{"-only", "nonsense"}, 0, `no row "nonsense"`},
+		{[]string{"-set", "long"}, 0, "want all or short"},
+		{[]string{"-runs", "0"}, 0, "want 1 to 10"},
+		{[]string{"-soak", "1m"}, 0, "want 15m to 2h"},
+		{[]string{"swap"}, 0, "want flags only"},
+	} {
+		o, err := parse(c.args)
+		var got []row
+		if err == nil {
+			got, err = chosen(o)
+		}
+		if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+			t.Errorf("%v: %v; want %q", c.args, err, c.err)
+		}
+		if len(got) != c.want {
+			t.Errorf("%v: %d rows; want %d", c.args, len(got), c.want)
+		}
+	}
+	if o, err := parse([]string{"-set", "short"}); err != nil {
+		t.Error(err)
+	} else if short, err := chosen(o); err != nil || len(short) == 0 || len(short) == len(rows) {
+		t.Errorf("%d rows are short, %v; want some", len(short), err)
+	}
+}
+
+func TestOnlyTheRightRefusalIsExcused(t *testing.T) {
+	problem := traffic.Sample{Method: http.MethodPost, Path: "/orders/9", Status: 503, Problem: true, Retry: "1", Took: 900 * time.Millisecond, Err: "x"}
+	with := func(change func(*traffic.Sample)) *traffic.Sample { s := problem; change(&s); return &s }
+	for _, c := range []struct {
+		name    string
+		excused func(*traffic.Sample) bool
+		sample  *traffic.Sample
+		want    bool
+	}{
+		{"a POST without a user", quickRefusal, &problem, true},
+		{"one that took too long", quickRefusal, with(func(s *traffic.Sample) { s.Took = time.Second }), false},
+		{"orders that are in order's own store", quickRefusal, with(func(s *traffic.Sample) { s.Method, s.Path = http.MethodGet, traffic.OrdersPath }), false},
+		{"no problem", quickRefusal, with(func(s *traffic.Sample) { s.Problem = false }), false},
+		{"a POST to a full disk", fullDisk, with(func(s *traffic.Sample) { s.Status = 507 }), true},
+		{"a GET from a full disk", fullDisk, with(func(s *traffic.Sample) { s.Method = http.MethodGet }), false},
+		{"a 500 of a full disk", fullDisk, with(func(s *traffic.Sample) { s.Status = 500 }), false},
+		{"one that was shed", shed, &problem, true},
+		{"one without Retry-After", shed, with(func(s *traffic.Sample) { s.Retry = "" }), false},
+	} {
+		if got := c.excused(c.sample); got != c.want {
+			t.Errorf("%s: excused %v; want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// One that held, one that did not, one that is none and one that can't be made.
+func TestTableShowsWhatHeldAndWhatNot(t *testing.T) {
+	began := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	m := judge.Measured{
+		Name: "swap", Title: "a swap", Run: 1, Began: began, Start: began.Add(time.Second), End: began.Add(2 * time.Second),
+		Recovered: began.Add(3 * time.Second), Ended: began.Add(4 * time.Second), Rate: 10,
+	}
+	for n := range 40 {
+		m.Samples = append(m.Samples, traffic.Sample{Stream: "get", At: began.Add(time.Duration(n) * 100 * time.Millisecond), Took: 2 * time.Millisecond, Method: http.MethodGet, Status: 200})
+	}
+	good := judge.Judge(m, judge.Bounds{})
+	bad := m
+	bad.Samples = append([]traffic.Sample(nil), m.Samples...)
+	bad.Samples[15].Err = "status 502"
+	all := [][]judge.Row{{good, judge.Judge(bad, judge.Bounds{}), {Measured: m, Void: "it broke"}, {Measured: m, NotMade: "no root"}}}
+	page := write(all, machine{began: began})
+	for _, want := range []string{"1 of 3 rows held", "| 40 | 0 |", "| yes |", "| 40 | 1 |", "| **no** |", "no row: it broke", "not made on this machine: no root", "1 GETs failed; want at most 0"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page does not say %q:\n%s", want, page)
+		}
+	}
+	if err := verdict(all); err == nil || !strings.Contains(err.Error(), "swap (run 1)") {
+		t.Errorf("got %v; want an error that names the rows", err)
+	}
+	if err := verdict([][]judge.Row{{good}}); err != nil {
+		t.Error(err)
+	}
+	dir := t.TempDir()
+	if err := save(dir, page, all); err != nil {
+		t.Fatal(err)
+	}
+	svg, err := os.ReadFile(filepath.Join(dir, "faults", "run-1", "swap.svg"))
+	if err != nil || !strings.Contains(string(svg), "</svg>") || !strings.Contains(string(svg), "a swap") {
+		t.Errorf("the plot is %.100q, %v; want one with its title", svg, err)
+	}
+}
