@@ -28,7 +28,7 @@ func picture(r *judge.Row) ([]byte, error) {
 	const step = 500 * time.Millisecond
 	var served, failed, p50, p99 plotter.XYs
 	top := 0.0
-	for at := r.Began; at.Before(r.Ended); at = at.Add(step) {
+	for at := r.Began; !at.Add(step).After(r.Ended); at = at.Add(step) { // the last one would be a part
 		w := judge.Over(r.Samples, at, at.Add(step))
 		if w.Requests == 0 {
 			continue
@@ -45,7 +45,7 @@ func picture(r *judge.Row) ([]byte, error) {
 		return nil, err
 	}
 	count.Title.Text = r.Title
-	count.Y.Min, count.Y.Max = 0, 1.15*top
+	count.Y.Min, count.Y.Max = 0, 1.5*top
 	lat, err := panel("seconds", "latency (ms)", map[string]line2{"p50": {p50, blue}, "p99": {p99, orange}})
 	if err != nil {
 		return nil, err
