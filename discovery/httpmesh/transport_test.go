@@ -139,7 +139,7 @@ func TestReportTellsWhereARequestWentAndWhy(t *testing.T) {
 		a := send(t, transport, "", "http://order/", nil)
 		want := httpmesh.Report{
 			Service: "order", Method: "GET", Outcome: "ok",
-			Counts: balancer.Counts{Known: 3, Ready: 2, Draining: 1},
+			Counts: balancer.Counts{Known: 3, Ready: 2, Ejected: 1, Draining: 1},
 			Proven: time.Now().Add(-time.Hour),
 			Tries: []httpmesh.Try{
 				{Instance: a.report.Tries[0].Instance, Outcome: "dial_failed", Err: a.report.Tries[0].Err},

@@ -18,6 +18,12 @@ type Config struct {
 	// service at the address, or a 502, 503 or 504. 0 means 3, since none of those
 	// is ever the request's fault; negative means that they count like any other.
 	ConsecutiveGateway int
+	// ConsecutiveUnreachable eject an endpoint if each says that there is nobody
+	// at its address: no connection, or another service. 0 means 1, since a dial
+	// asks nothing of the one who should answer it; negative means that they
+	// count like any other of gateway kind. More costs the callers of a dead
+	// instance as many dials.
+	ConsecutiveUnreachable int
 	// MaxEjected is the share of a service's endpoints that may be out at once, in
 	// percent, rounded down. 0 means 50: one of two or three, two of four or five.
 	// More protects better when many fail, and crowds more onto those that are
@@ -56,6 +62,7 @@ func (c Config) filled() (Config, error) {
 	}
 	c.Consecutive = cmp.Or(c.Consecutive, 5)
 	c.ConsecutiveGateway = cmp.Or(c.ConsecutiveGateway, 3)
+	c.ConsecutiveUnreachable = cmp.Or(c.ConsecutiveUnreachable, 1)
 	c.MaxEjected = cmp.Or(c.MaxEjected, 50)
 	c.Ejection = cmp.Or(c.Ejection, 2*time.Second)
 	c.MaxEjection = cmp.Or(c.MaxEjection, max(30*time.Second, c.Ejection))

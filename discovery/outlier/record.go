@@ -41,9 +41,10 @@ func reason(o balancer.Outcome) string {
 type record struct {
 	cfg *Config
 
-	failures  atomic.Int32 // in a row
-	gateway   atomic.Int32 // in a row, of that kind
-	probation atomic.Bool  // ejected, and not trusted since
+	failures    atomic.Int32 // in a row
+	gateway     atomic.Int32 // in a row, of that kind
+	unreachable atomic.Int32 // in a row, of that kind
+	probation   atomic.Bool  // ejected, and not trusted since
 
 	mu    sync.Mutex // guards what follows
 	last  balancer.Ejection
@@ -71,6 +72,9 @@ func (r *record) answer(o balancer.Outcome) (v balancer.Verdict) {
 	if r.gateway.Load() != 0 {
 		r.gateway.Store(0)
 	}
+	if r.unreachable.Load() != 0 {
+		r.unreachable.Store(0)
+	}
 	if !r.probation.Load() {
 		return v
 	}
@@ -88,14 +92,16 @@ func (r *record) answer(o balancer.Outcome) (v balancer.Verdict) {
 
 func (r *record) failure(o balancer.Outcome) balancer.Verdict {
 	why := reason(o)
-	gateway := int32(0)
-	if why == Error {
-		r.gateway.Store(0)
-	} else {
-		gateway = r.gateway.Add(1)
+	reached := func(n *atomic.Int32, counts bool, most int) bool {
+		if !counts {
+			n.Store(0)
+			return false
+		}
+		return int(n.Add(1)) >= most && most > 0
 	}
-	many := int(r.failures.Add(1)) >= r.cfg.Consecutive ||
-		r.cfg.ConsecutiveGateway > 0 && int(gateway) >= r.cfg.ConsecutiveGateway
+	many := reached(&r.failures, true, r.cfg.Consecutive)
+	many = reached(&r.gateway, why != Error, r.cfg.ConsecutiveGateway) || many
+	many = reached(&r.unreachable, why == Unreachable, r.cfg.ConsecutiveUnreachable) || many
 	if !many && !r.probation.Load() {
 		return balancer.Verdict{}
 	}
@@ -124,6 +130,7 @@ func (r *record) Ejected(x balancer.Ejection) {
 	r.probation.Store(true)
 	r.failures.Store(0)
 	r.gateway.Store(0)
+	r.unreachable.Store(0)
 }
 
 // sentence returns how long an ejection lasts that begins now.

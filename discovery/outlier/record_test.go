@@ -77,11 +77,13 @@ func TestEnoughFailuresInARowEject(t *testing.T) {
 		{"500", outlier.Config{}, broken, 5, outlier.Error},
 		{"502", outlier.Config{}, badGateway, 3, outlier.Gateway},
 		{"no answer", outlier.Config{}, unanswered, 3, outlier.Unanswered},
-		{"no connection", outlier.Config{}, unreachable, 3, outlier.Unreachable},
-		{"another service", outlier.Config{}, misdirected, 3, outlier.Unreachable},
+		{"no connection", outlier.Config{}, unreachable, 1, outlier.Unreachable},
+		{"another service", outlier.Config{}, misdirected, 1, outlier.Unreachable},
 		{"500, set to 2", outlier.Config{Consecutive: 2}, broken, 2, outlier.Error},
 		{"502, set to 1", outlier.Config{ConsecutiveGateway: 1}, badGateway, 1, outlier.Gateway},
 		{"502, like any other", outlier.Config{ConsecutiveGateway: -1}, badGateway, 5, outlier.Gateway},
+		{"no connection, set to 2", outlier.Config{ConsecutiveUnreachable: 2}, unreachable, 2, outlier.Unreachable},
+		{"no connection, like no answer", outlier.Config{ConsecutiveUnreachable: -1}, unreachable, 3, outlier.Unreachable},
 	} {
 		n, v := newLife(t, c.cfg).untilEjected(c.o)
 		if n != c.n || v.Reason != c.reason || v.Eject != 2*time.Second {
@@ -123,7 +125,7 @@ func TestShedOrCalledOffRequestsSayNothing(t *testing.T) {
 }
 
 func TestFailuresOfDifferentKindsAddUp(t *testing.T) {
-	l := newLife(t, outlier.Config{})
+	l := newLife(t, outlier.Config{ConsecutiveUnreachable: -1})
 	for _, o := range []balancer.Outcome{unanswered, unanswered, broken, unreachable} {
 		if v := l.note(o); v.Eject > 0 {
 			t.Fatal("ejected too soon")
