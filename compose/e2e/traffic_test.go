@@ -92,12 +92,9 @@ func (tr *traffic) stop(t *testing.T) (gets, posts *load.Report) {
 	if posts.Exhausted || len(posts.OK) == 0 {
 		t.Errorf("%d of %d POSTs were acknowledged, exhausted %v; want most of them, until the end", len(posts.OK), posts.Sent, posts.Exhausted)
 	}
-	stored := tr.m.get(t, tr.m.gateway+"/orders/3")
-	if stored.status != http.StatusOK {
-		t.Fatalf("GET /orders/3: %d %s", stored.status, stored.body)
-	}
+	stored := tr.m.allPages(t, "/orders/3")
 	count := func(s load.Shot) int {
-		return strings.Count(stored.body, strings.TrimSuffix(strings.TrimPrefix(s.Body, "{"), "}")+"}")
+		return strings.Count(stored, strings.TrimSuffix(strings.TrimPrefix(s.Body, "{"), "}")+"}")
 	}
 	for _, s := range posts.OK {
 		if n := count(s); n != 1 {
@@ -110,6 +107,24 @@ func (tr *traffic) stop(t *testing.T) (gets, posts *load.Report) {
 		}
 	}
 	return gets, posts
+}
+
+// allPages returns the bodies of all pages of a list, one after another.
+func (m *mesh) allPages(t *testing.T, next string) string {
+	t.Helper()
+	var all strings.Builder
+	for next != "" {
+		page := m.get(t, m.gateway+next)
+		if page.status != http.StatusOK {
+			t.Fatalf("GET %s: %d %s", next, page.status, page.body)
+		}
+		all.WriteString(page.body)
+		target, rel, _ := strings.Cut(page.header.Get("Link"), ">")
+		if next = strings.TrimPrefix(target, "<"); next != "" && !strings.Contains(rel, `rel="next"`) {
+			t.Fatalf("the Link is %q; want one to the next page", page.header.Get("Link"))
+		}
+	}
+	return all.String()
 }
 
 func (tr *traffic) report(t *testing.T, method string, r *load.Report) {

@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -67,6 +68,7 @@ type set struct {
 	snapshot *catalog.Snapshot // nil before the first Use
 	known    []*Endpoint       // in the order of the snapshot, whatever their state
 	ready    Ready
+	out      []*Endpoint // ejected: for a request that everybody else has failed
 	counts   Counts
 	expires  time.Time // when a missing instance's time or an ejection is over next; zero: never
 }
@@ -176,11 +178,27 @@ func (b *Balancer) build(s *catalog.Snapshot, known []*Endpoint, now time.Time) 
 		use = critical
 	}
 	left, back := b.sift(use, now)
-	next.counts.Ejected = len(use) - len(left)
+	next.out = without(use, left)
+	next.counts.Ejected = len(next.out)
 	next.expire(back)
 	b.admit(known, left)
 	next.ready = newReady(left, &b.clock)
 	return next
+}
+
+// without returns those of all that are not in some, a part of it in its order.
+func without(all, some []*Endpoint) (rest []*Endpoint) {
+	if len(all) == len(some) {
+		return nil
+	}
+	for _, e := range all {
+		if len(some) > 0 && some[0] == e {
+			some = some[1:]
+			continue
+		}
+		rest = append(rest, e)
+	}
+	return rest
 }
 
 // expire says that the set is to be built anew at a time; zero means nothing.
@@ -241,8 +259,9 @@ func (b *Balancer) drop(e *Endpoint, now time.Time) {
 	}
 }
 
-// Pick chooses an endpoint. When every one was tried it chooses any but the
-// latest, or the only one there is. The error wraps catalog.ErrNoInstance and
+// Pick chooses an endpoint. When every one was tried it chooses an ejected one
+// that was not, for it may be well again; then any but the latest, or the only
+// one there is. The error wraps catalog.ErrNoInstance and
 // says the counts. It is the caller who calls Use before.
 func (b *Balancer) Pick(q Request) (Lease, error) {
 	s := b.current(q.Now)
@@ -252,6 +271,11 @@ func (b *Balancer) Pick(q Request) (Lease, error) {
 	e := b.policy.Pick(s.ready, q)
 	if e == nil {
 		e = s.ready.last(q)
+	}
+	if len(s.out) > 0 && slices.ContainsFunc(q.Tried, e.same) {
+		if spare := slices.IndexFunc(s.out, func(o *Endpoint) bool { return !slices.ContainsFunc(q.Tried, o.same) }); spare >= 0 {
+			e = s.out[spare]
+		}
 	}
 	e.inFlight.Add(1)
 	e.serve(s.ready.clock, s.ready.slack)

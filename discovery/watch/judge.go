@@ -2,7 +2,6 @@ package watch
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
@@ -86,9 +85,10 @@ func disbelieve(a answer, set []catalog.Instance) error {
 	return nil
 }
 
-// holds reports whether an empty answer would be news: nothing is known yet,
-// or the last answer had instances.
-func (l *loop) holds() bool { return !l.known || slices.ContainsFunc(l.set, present) }
+// holds reports whether an empty answer would be news: nothing is known yet, or
+// somebody is in use. Also if all of them are missing: an answer that means
+// nothing must not give them up.
+func (l *loop) holds() bool { return !l.known || len(l.set) > 0 }
 
 func (l *loop) retry(err error) (kind, time.Duration) {
 	l.index = 0
