@@ -85,9 +85,8 @@ func disbelieve(a answer, set []catalog.Instance) error {
 	return nil
 }
 
-// holds reports whether an empty answer would be news: nothing is known yet, or
-// somebody is in use. Also if all of them are missing: an answer that means
-// nothing must not give them up.
+// holds reports whether an empty answer would be news: nothing is known yet,
+// or somebody is in use, who may be missing.
 func (l *loop) holds() bool { return !l.known || len(l.set) > 0 }
 
 func (l *loop) retry(err error) (kind, time.Duration) {

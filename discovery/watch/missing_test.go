@@ -101,3 +101,15 @@ func TestWhoDrainedIsNotMissing(t *testing.T) {
 		l.becomes(t, time.Second, "1:passing")
 	})
 }
+
+func TestNobodyIsGivenUpOnAnEmptyAnswerWithIndexOneWhenAllAreMissing(t *testing.T) {
+	two(t, watch.Config{MissingFor: modelMissing}, func(t *testing.T, agent *consultest.Agent, l *lab) {
+		agent.WipeServers()
+		l.becomes(t, time.Minute, "1:passing? 2:passing?")
+		agent.Break("/v1/health/", consultest.Empty(1))
+		for range 180 {
+			time.Sleep(time.Second)
+			stays(t, l, "1:passing? 2:passing?")
+		}
+	})
+}

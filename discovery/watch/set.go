@@ -85,8 +85,6 @@ func usable(i catalog.Instance) bool {
 	return i.State.Ready() || i.State == catalog.StateCritical
 }
 
-func present(i catalog.Instance) bool { return !i.Missing() }
-
 func keys(set []catalog.Instance) map[catalog.Key]bool {
 	out := make(map[catalog.Key]bool, len(set))
 	for _, i := range set {
