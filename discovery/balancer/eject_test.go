@@ -249,3 +249,21 @@ func TestOneOfTwoThatFailAtOnceIsEjected(t *testing.T) {
 		t.Errorf("got %+v, %d granted; want 1", c, judge.granted.Load())
 	}
 }
+
+// It may be well again: to try it is better than to ask the same ones twice.
+func TestEjectedInstanceIsTriedByARequestThatAllOthersHaveFailed(t *testing.T) {
+	s := newJudged(nil, &strict{most: half}, nil, weighted(1, 1, 1)...)
+	s.fail(t, "0", start)
+	first := s.pick(t, start)
+	second := s.pick(t, start, first.Endpoint())
+	if id(first) == "0" || id(second) == "0" || id(first) == id(second) {
+		t.Fatalf("picked %s and %s; want the two that are not ejected", id(first), id(second))
+	}
+	third := s.pick(t, start, first.Endpoint(), second.Endpoint())
+	if id(third) != "0" {
+		t.Errorf("picked %s again; want the ejected one", id(third))
+	}
+	if fourth := s.pick(t, start, first.Endpoint(), second.Endpoint(), third.Endpoint()); id(fourth) == "0" {
+		t.Error("picked the ejected one twice; want another")
+	}
+}
