@@ -143,23 +143,27 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 	var all [][]judge.Row
 	for n := range o.runs {
-		var table []judge.Row
+		all = append(all, nil)
 		for _, row := range todo {
 			fmt.Fprintf(out, "\n==> run %d, %s: %s\n", n+1, row.name, row.title)
-			table = append(table, p.row(ctx, row, n+1))
-			tell(out, &table[len(table)-1])
+			done := p.row(ctx, row, n+1)
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
+			all[n] = append(all[n], done)
+			tell(out, &done)
+			if o.out == "" {
+				continue
+			}
+			// After each, so that a run that is broken off leaves what it has.
+			if err := save(o.out, write(all, m), all); err != nil {
+				return err
+			}
 		}
-		all = append(all, table)
 	}
 	page := write(all, m)
 	fmt.Fprintf(out, "\n%s", page)
 	if o.out != "" {
-		if err := save(o.out, page, all); err != nil {
-			return err
-		}
 		fmt.Fprintln(out, "written to", o.out)
 	}
 	return verdict(all)

@@ -122,7 +122,7 @@ func write(all [][]judge.Row, m machine) string {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Faults, measured\n\n")
 	fmt.Fprintf(&b, "Written by `make faults`. %s\n\n", m)
-	fmt.Fprintf(&b, "The load is 200 GETs and 20 POSTs with keys a second at the gateway's port, open loop, 5 s timeout, if the row does not\nsay otherwise; it came from the same machine. *Before* is 10 s without a fault, *during* from the fault's start until all was\nwell again, *after* 6 s from then on. *Noticed* counts from the fault's start, *recovered* from its end.\n")
+	fmt.Fprintf(&b, "The load is 200 GETs and 20 POSTs with keys a second at the gateway's port, open loop, 5 s timeout, if the row does not\nsay otherwise; it came from the same machine. *Before* is %s without a fault, *during* from the fault's start until all was\nwell again, *after* %s from then on. *Noticed* counts from the fault's start, *recovered* from its end.\n", before, after)
 	for n, table := range all {
 		held, made := 0, 0
 		for i := range table {
