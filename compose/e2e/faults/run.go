@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	before   = 8 * time.Second // of load without a fault
-	after    = 5 * time.Second // of load when all is well again
+	before   = 8 * time.Second  // of load without a fault
+	after    = 5 * time.Second  // of load when all is well again
 	patience = 45 * time.Second // for a fault to be recovered from
 	longest  = 8 * time.Minute  // of one row
 )
