@@ -278,6 +278,24 @@ func TestBackoffDoublesWithFullJitterUpToItsBound(t *testing.T) {
 	}
 }
 
+// A Consul that has just come back refuses until it has a leader, which takes a
+// second or two: who had waited for it for long must not wait on for ten.
+func TestRefusalAfterAnAbsenceIsWaitedForShortlyAtFirst(t *testing.T) {
+	var b Backoff
+	for range 1000 {
+		b.bound(io.EOF)
+	}
+	refusal := api.StatusError{Code: 500, Body: "No cluster leader"}
+	for n, want := range []time.Duration{200, 400, 800, 1600, 3200, 6400, 10000, 10000} {
+		if got := b.bound(refusal); got != want*time.Millisecond {
+			t.Errorf("refusal %d: the bound is %v; want %v", n+1, got, want*time.Millisecond)
+		}
+	}
+	if got := b.bound(io.EOF); got != time.Second {
+		t.Errorf("away again: the bound is %v; want 1s", got)
+	}
+}
+
 func ExampleNew() {
 	client, err := New(Config{Address: "consul"})
 	fmt.Println(client, err)

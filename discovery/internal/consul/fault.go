@@ -81,10 +81,14 @@ const (
 
 // Backoff spaces the tries of a call that goes on for ever: from 100 ms,
 // doubling up to 1 s while there is no connection and up to 10 s while Consul
-// answers but refuses (429, 403, 5xx, nonsense), each with full jitter
+// answers but refuses (429, 403, 5xx, nonsense; from 200 ms on after it was
+// away), each with full jitter
 // (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
 // The zero value is ready. It belongs to one goroutine.
-type Backoff struct{ failures int }
+type Backoff struct {
+	failures int
+	away     bool // the latest failure was that Consul could not be reached
+}
 
 // Next returns how long to wait after this failure: 0 up to the bound.
 func (b *Backoff) Next(err error) time.Duration { return rand.N(b.bound(err) + 1) }
@@ -93,12 +97,16 @@ func (b *Backoff) Next(err error) time.Duration { return rand.N(b.bound(err) + 1
 func (b *Backoff) Reset() { b.failures = 0 }
 
 func (b *Backoff) bound(err error) time.Duration {
-	most := backoffRefused
-	if Unreachable(err) {
+	away, most := Unreachable(err), backoffRefused
+	if away {
 		most = backoffUnreachable
+	} else if b.away {
+		// It is back, and refuses while it chooses a leader: a matter of seconds.
+		b.failures = min(b.failures, 1)
 	}
+	b.away = away
 	wait := backoffBase << b.failures
-	if wait < backoffRefused {
+	if wait < most {
 		b.failures++ // stops growing, so that the shift can't overflow
 	}
 	return min(wait, most)
