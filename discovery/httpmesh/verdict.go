@@ -7,6 +7,10 @@ import (
 	"time"
 )
 
+// fairTry is how long an instance must have had for the end of its caller's
+// patience to count as its failure: a caller in a hurry proves nothing.
+const fairTry = 250 * time.Millisecond
+
 // verdict is what became of a try.
 type verdict struct {
 	try         Try
@@ -60,7 +64,7 @@ func (a *attempt) judgeError(err error, v *verdict) {
 	switch ended := a.x.r.Context().Err(); {
 	case ended != nil && errors.Is(ended, context.DeadlineExceeded):
 		v.try.Outcome = timeout
-		v.failed = true
+		v.failed = time.Since(a.start) >= fairTry
 	case ended != nil, a.x.t.isClosed():
 		v.try.Outcome = canceled
 	case errors.Is(err, errTryTimeout):
