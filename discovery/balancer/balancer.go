@@ -273,8 +273,8 @@ func (b *Balancer) Pick(q Request) (Lease, error) {
 		e = s.ready.last(q)
 	}
 	if len(s.out) > 0 && slices.ContainsFunc(q.Tried, e.same) {
-		if spare := slices.IndexFunc(s.out, func(o *Endpoint) bool { return !slices.ContainsFunc(q.Tried, o.same) }); spare >= 0 {
-			e = s.out[spare]
+		if spare := s.spare(nil, q.Tried); spare != nil {
+			e = spare
 		}
 	}
 	e.inFlight.Add(1)
@@ -282,7 +282,18 @@ func (b *Balancer) Pick(q Request) (Lease, error) {
 	if b.picked != nil {
 		b.picked(b.service, s.counts.Panic)
 	}
-	return Lease{balancer: b, endpoint: e, another: s.ready.another(e, q.Tried)}, nil
+	return Lease{balancer: b, endpoint: e, another: s.ready.another(e, q.Tried), spare: s.spare(e, q.Tried) != nil}, nil
+}
+
+// spare returns an ejected endpoint besides e and the tried ones; nil if there is
+// none.
+func (s *set) spare(e *Endpoint, tried []*Endpoint) *Endpoint {
+	for _, o := range s.out {
+		if o != e && !slices.ContainsFunc(tried, o.same) {
+			return o
+		}
+	}
+	return nil
 }
 
 // last chooses when the policy found nobody. The set is not empty.

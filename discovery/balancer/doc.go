@@ -15,6 +15,17 @@
 // fail everything, and says so in [Trace] and [Counts]. Instances that drain or
 // are in maintenance are never picked.
 //
+// With a [Judge] ([NewJudged]; package outlier is one) an instance that fails too
+// often is ejected: not picked for a while, whatever the registry says of it, and
+// then on probation. A share may be out and never all. A request that everybody
+// else has failed is given to an ejected one.
+//
+// # Who of those is picked
+//
+// The [Policy] decides: [PeakEWMA], the default, by latency and load, [P2C] by
+// load alone, both by weight. Neither picks an instance again that has failed the
+// same request while another is left.
+//
 // Endpoints are kept by [catalog.Key], so that what is known of an instance
-// (its requests in flight, how often it was picked) survives a new snapshot.
+// (its requests in flight, its latency, whether it is ejected) survives a new snapshot.
 package balancer

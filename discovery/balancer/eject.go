@@ -15,10 +15,20 @@ func (b *Balancer) note(e *Endpoint, o Outcome) {
 	}
 	v := e.record.Note(o)
 	if v.Trusted {
-		e.probation.Store(false)
+		b.trust(e, o.At)
 	}
 	if v.Eject > 0 {
 		b.eject(e, v, o.At)
+	}
+}
+
+// trust ends a probation, unless another outcome has ejected the endpoint since
+// the judge said so.
+func (b *Balancer) trust(e *Endpoint, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !e.ejectedAt(now) {
+		e.probation.Store(false)
 	}
 }
 

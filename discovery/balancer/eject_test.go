@@ -250,6 +250,57 @@ func TestOneOfTwoThatFailAtOnceIsEjected(t *testing.T) {
 	}
 }
 
+// late is a judge who trusts at each answer, and lets something happen before it
+// says so.
+type late struct {
+	strict
+	before func()
+}
+
+func (j *late) Record() balancer.Record { return (*lateRecord)(j) }
+
+type lateRecord late
+
+func (r *lateRecord) Note(o balancer.Outcome) balancer.Verdict {
+	if before := r.before; o.Status == 200 && before != nil {
+		r.before = nil
+		before()
+	}
+	return (*strictRecord)(&r.strict).Note(o)
+}
+
+func (r *lateRecord) Ejected(balancer.Ejection) {}
+
+func TestAnswerUnderWayDoesNotEndTheProbationOfOneJustEjected(t *testing.T) {
+	judge := &late{strict: strict{most: half}}
+	s := newJudged(nil, judge, nil, weighted(1, 1)...)
+	good := s.pick(t, start)
+	judge.before = func() { s.fail(t, id(good), start) }
+	good.Done(balancer.Outcome{At: start, Status: 200})
+	if e := good.Endpoint(); e.Ejection() == (balancer.Ejection{}) || !e.OnProbation() {
+		t.Errorf("ejected %+v, on probation %v; want both", e.Ejection(), e.OnProbation())
+	}
+}
+
+func TestLeaseSaysWhetherAnotherIsInUseAndWhetherOneIsEjected(t *testing.T) {
+	s := newJudged(nil, &strict{most: half}, nil, weighted(1, 1, 1)...)
+	if l := s.pick(t, start); !l.Another() || l.Spare() {
+		t.Errorf("all well: got another %v, spare %v; want true and false", l.Another(), l.Spare())
+	}
+	s.fail(t, "0", start)
+	first := s.pick(t, start)
+	second := s.pick(t, start, first.Endpoint())
+	third := s.pick(t, start, first.Endpoint(), second.Endpoint())
+	for n, c := range []struct {
+		lease          balancer.Lease
+		another, spare bool
+	}{{first, true, true}, {second, false, true}, {third, false, false}} {
+		if c.lease.Another() != c.another || c.lease.Spare() != c.spare {
+			t.Errorf("pick %d: got another %v, spare %v; want %v and %v", n+1, c.lease.Another(), c.lease.Spare(), c.another, c.spare)
+		}
+	}
+}
+
 // It may be well again: to try it is better than to ask the same ones twice.
 func TestEjectedInstanceIsTriedByARequestThatAllOthersHaveFailed(t *testing.T) {
 	s := newJudged(nil, &strict{most: half}, nil, weighted(1, 1, 1)...)

@@ -19,7 +19,7 @@ type Endpoint struct {
 	estimate estimate      // PeakEWMA's
 	record   Record        // the judge's; nil: there is none
 
-	// They change with the Balancer's mutex held, but for the end of a probation.
+	// They change with the Balancer's mutex held.
 	ejection  atomic.Pointer[Ejection] // the latest; nil: never
 	probation atomic.Bool
 
@@ -72,15 +72,21 @@ type Lease struct {
 	balancer *Balancer
 	endpoint *Endpoint
 	another  bool
+	spare    bool
 }
 
 // Endpoint returns the endpoint that was picked.
 func (l Lease) Endpoint() *Endpoint { return l.endpoint }
 
 // Another reports whether, at the time of the pick, there was an endpoint
-// besides this one and those in Request.Tried: whether a retry could go
-// elsewhere.
+// besides this one and those in Request.Tried that is in use: whether a retry
+// could go elsewhere.
 func (l Lease) Another() bool { return l.another }
+
+// Spare is Another for those that are out of use, for they were ejected: a retry
+// goes there when no other is left. A try that may yet be answered is better
+// waited for.
+func (l Lease) Spare() bool { return l.spare }
 
 // Done ends the lease. It must be called exactly once, whatever became of the
 // request: never means a load that stays for ever, twice means one that is

@@ -66,6 +66,11 @@ func (s *Snapshot) At() time.Time { return s.at }
 // when the source has stopped following the service.
 func (s *Snapshot) Superseded() <-chan struct{} { return s.superseded }
 
+// Newest returns the service's snapshot as it is now, s itself if that is the one;
+// nil when the source has stopped following the service. Unlike Latest it does
+// not count as asking for the service.
+func (s *Snapshot) Newest() *Snapshot { return s.feed.Current() }
+
 // Freshness returns the time of the last answer that proves the set, and the
 // trouble that the source has had with the registry since then: nil if none.
 func (s *Snapshot) Freshness() (time.Time, error) { return s.feed.freshness() }

@@ -17,20 +17,35 @@ type answerBy struct {
 	cancel          context.CancelCauseFunc
 	at              time.Time
 	timer           *time.Timer
-	begun           atomic.Bool
+	state           atomic.Uint32
 }
+
+// What came first. It is decided once.
+const (
+	byWaits = iota // neither
+	byBegun        // the answer
+	byOver         // the deadline
+)
 
 func waitUntil(parent context.Context, at time.Time) *answerBy {
 	c := &answerBy{at: at}
 	c.Context, c.cancel = context.WithCancelCause(parent)
-	c.timer = time.AfterFunc(time.Until(at), func() { c.cancel(context.DeadlineExceeded) })
+	c.timer = time.AfterFunc(time.Until(at), c.timeOut)
 	return c
 }
 
 // begin lifts the deadline.
 func (c *answerBy) begin() {
-	if !c.begun.Swap(true) {
+	if c.state.CompareAndSwap(byWaits, byBegun) {
 		c.timer.Stop()
+	}
+}
+
+// timeOut is the deadline. The timer may have been about to call it when begin
+// stopped the timer.
+func (c *answerBy) timeOut() {
+	if c.state.CompareAndSwap(byWaits, byOver) {
+		c.cancel(context.DeadlineExceeded)
 	}
 }
 
@@ -42,7 +57,7 @@ func (c *answerBy) end() {
 // Deadline is none once the answer has begun.
 func (c *answerBy) Deadline() (time.Time, bool) {
 	at, ok := c.Context.Deadline()
-	if c.begun.Load() || ok && at.Before(c.at) {
+	if c.state.Load() == byBegun || ok && at.Before(c.at) {
 		return at, ok
 	}
 	return c.at, true

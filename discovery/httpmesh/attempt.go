@@ -6,7 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptrace"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
@@ -20,7 +20,8 @@ type attempt struct {
 	start  time.Time
 	header http.Header             // as sent
 	cancel context.CancelCauseFunc // nil: TryTimeout does not hold
-	clock  atomic.Uint32           // what came first; see clockRuns
+	mu     sync.Mutex              // guards clock
+	clock  clock
 
 	// The connection in use, what it had sent before, and whether one before
 	// it (http.Transport replaces those that were closed while idle) has sent
@@ -32,12 +33,14 @@ type attempt struct {
 	aged   bool // the header asks for the connection to be closed
 }
 
-// What an attempt's clock says.
+// clock is what came first of an attempt.
+type clock int
+
 const (
-	clockRuns    = iota // no headers so far, and TryTimeout is not over
-	clockStopped        // the headers or a failure came first
-	clockCut            // TryTimeout came first, and ends the try: the next one is paid for
-	clockUnpaid         // TryTimeout came first, and ends nothing: the budget has nothing left
+	clockRuns    clock = iota // no headers so far, and TryTimeout is not over
+	clockStopped              // the headers or a failure came first
+	clockCut                  // TryTimeout came first, and ends the try: the next one is paid for
+	clockUnpaid               // TryTimeout came first, and ends nothing: the budget has nothing left
 )
 
 // send makes the try. The response is nil if no headers came.
@@ -57,11 +60,9 @@ func (a *attempt) send(body io.ReadCloser, limited bool) (*http.Response, verdic
 		out.Host = x.report.Service
 	}
 	resp, err := a.leaf.pool.RoundTrip(out)
-	if timer != nil && !timer.Stop() {
-		a.clock.CompareAndSwap(clockRuns, clockStopped) // or timeOut has been faster
-	}
-	if a.clock.Load() == clockUnpaid {
-		x.report.OverBudget = true
+	if timer != nil {
+		timer.Stop()
+		x.report.OverBudget = a.stop() == clockUnpaid || x.report.OverBudget
 	}
 	if err == nil && a.cut() {
 		// The headers came just when the time was over: the body is lost.
@@ -85,15 +86,35 @@ func (a *attempt) send(body io.ReadCloser, limited bool) (*http.Response, verdic
 // timeOut ends the try for TryTimeout, if another one can be paid for: else it
 // is the last, which has all the time there is.
 func (a *attempt) timeOut() {
-	if !a.x.ledger.spend(time.Now()) {
-		a.clock.CompareAndSwap(clockRuns, clockUnpaid)
-	} else if a.clock.CompareAndSwap(clockRuns, clockCut) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.clock != clockRuns: // the headers have been faster than we
+	case a.x.ledger.spend(time.Now()):
+		a.clock = clockCut
 		a.cancel(errTryTimeout)
+	default:
+		a.clock = clockUnpaid
 	}
 }
 
+// stop stops the clock, unless TryTimeout has been faster, and says what came
+// first.
+func (a *attempt) stop() clock {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.clock == clockRuns {
+		a.clock = clockStopped
+	}
+	return a.clock
+}
+
 // cut reports whether TryTimeout has ended it.
-func (a *attempt) cut() bool { return a.clock.Load() == clockCut }
+func (a *attempt) cut() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.clock == clockCut
+}
 
 // headers returns what this try sends. An earlier try may still be reading its
 // own, and the values are the caller's.
@@ -147,14 +168,14 @@ func (a *attempt) wrote() bool {
 
 // done gives the lease back.
 func (a *attempt) done(v verdict) {
-	latency := v.try.Latency
-	if v.try.Status == 0 {
-		latency = 0
+	o := balancer.Outcome{
+		Failed: v.failed, Load: v.load || v.busy, Unreachable: v.unreachable,
+		Status: v.try.Status, Latency: v.try.Latency, At: time.Now(),
 	}
-	a.lease.Done(balancer.Outcome{
-		Failed: v.failed, Load: v.load, Unreachable: v.unreachable,
-		Status: v.try.Status, Latency: latency, At: time.Now(),
-	})
+	if o.Status == 0 || v.proxied {
+		o.Status, o.Latency = 0, 0
+	}
+	a.lease.Done(o)
 	a.leaf.release()
 }
 

@@ -97,23 +97,23 @@ func TestStatusesAreJudged(t *testing.T) {
 		{500, "GET", "", "overload", failed},
 		{599, "GET", "", "", failed},
 		{421, "POST", "", "", verdict{again: true, free: true, failed: true, unreachable: true}},
-		{429, "GET", "", "", verdict{again: true, answered: true}},
-		{429, "POST", "", "", verdict{}},
-		{429, "POST", "k", "", verdict{again: true, answered: true}},
+		{429, "GET", "", "", verdict{again: true, answered: true, busy: true}},
+		{429, "POST", "", "", verdict{busy: true}},
+		{429, "POST", "k", "", verdict{again: true, answered: true, busy: true}},
 		{502, "GET", "", "", retried},
 		{502, "POST", "", "", failed},
 		{502, "POST", "k", "", retried},
-		{502, "GET", "", "downstream", verdict{}},
+		{502, "GET", "", "downstream", verdict{proxied: true}},
 		{502, "GET", "", "overload", retried},
 		{503, "GET", "", "", retried},
 		{503, "POST", "", "", failed},
 		{503, "POST", "k", "", retried},
-		{503, "GET", "", "downstream", verdict{}},
+		{503, "GET", "", "downstream", verdict{proxied: true}},
 		{503, "GET", "", "a word to come", retried},
 		{503, "POST", "", "overload", verdict{again: true, answered: true, load: true}},
 		{504, "GET", "", "", failed},
 		{504, "POST", "k", "", failed},
-		{504, "GET", "", "downstream", verdict{}},
+		{504, "GET", "", "downstream", verdict{proxied: true}},
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), c.method, "http://order/", nil)
 		if err != nil {
@@ -166,5 +166,63 @@ func TestDialThatWasCalledOffIsNoFailedDial(t *testing.T) {
 		t.Error("got a connection")
 	} else if _, failed := errors.AsType[*dialError](err); !failed {
 		t.Errorf("got %v; want it marked as a failed dial", err)
+	}
+}
+
+func TestBudgetComesBackAsItsWindowMovesOn(t *testing.T) {
+	began := time.Unix(0, 0)
+	l := &ledger{budget: Budget{Ratio: 0.1, Floor: 0.5}, began: began}
+	spend := func(at time.Duration) (n int) {
+		for n < 1000 && l.spend(began.Add(at)) {
+			n++
+		}
+		return n
+	}
+	for range 100 {
+		l.request(began)
+	}
+	for _, c := range []struct {
+		at   time.Duration
+		want int
+	}{
+		{0, 15},                // a tenth of 100, and 0.5 a second for 10 s
+		{9 * time.Second, 0},   // all of it was spent within the window
+		{10 * time.Second, 5},  // the floor alone: nobody has asked since
+		{15 * time.Second, 0},  //
+		{20 * time.Second, 5},  //
+		{200 * time.Second, 5}, // what was not used is not saved up
+	} {
+		if got := spend(c.at); got != c.want {
+			t.Errorf("after %v: %d retries; want %d", c.at, got, c.want)
+		}
+	}
+}
+
+func TestTryTimeoutThatComesWithTheHeadersSpendsNothing(t *testing.T) {
+	x := &exchange{ledger: &ledger{budget: Budget{Floor: 0.1}, began: time.Now()}}
+	a := &attempt{x: x, cancel: func(error) { t.Error("the try was ended") }}
+	if a.stop() != clockStopped {
+		t.Fatal("the clock was not stopped")
+	}
+	a.timeOut() // the timer had begun to call it
+	if a.cut() || !x.ledger.spend(time.Now()) {
+		t.Error("the one retry there is was spent on a try that was answered")
+	}
+}
+
+func TestAnswerThatBeginsWithItsDeadlineIsNotCut(t *testing.T) {
+	by := waitUntil(t.Context(), time.Now().Add(time.Hour))
+	defer by.end()
+	by.begin()
+	by.timeOut() // the timer had begun to call it
+	if err := by.Err(); err != nil {
+		t.Errorf("got %v; want none: the answer has begun", err)
+	}
+	late := waitUntil(t.Context(), time.Now().Add(time.Hour))
+	defer late.end()
+	late.timeOut()
+	late.begin()
+	if err := late.Err(); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v; want the deadline, which came first", err)
 	}
 }

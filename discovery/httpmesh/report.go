@@ -102,8 +102,12 @@ func (e *Error) Error() string {
 		return e.Err.Error()
 	}
 	last := r.Tries[len(r.Tries)-1].Instance
-	return fmt.Sprintf("%s: no instance answered (%d known, %d ready, %d tried): try %s (%s): %v",
-		r.Service, r.Counts.Known, r.Counts.Ready, len(r.Tries), last.ID, last.Addr(), e.Err)
+	ejected := ""
+	if r.Counts.Ejected > 0 {
+		ejected = fmt.Sprintf(", %d of them ejected", r.Counts.Ejected)
+	}
+	return fmt.Sprintf("%s: no instance answered (%d known, %d ready%s, %d tried): try %s (%s): %v",
+		r.Service, r.Counts.Known, r.Counts.Ready, ejected, len(r.Tries), last.ID, last.Addr(), e.Err)
 }
 
 // Unwrap returns the cause.

@@ -66,7 +66,7 @@ func TestThreeTriesAreAllThereAre(t *testing.T) {
 		body := &stream{text: strings.NewReader("x")}
 		a := send(t, f.transport(httpmesh.Config{}), post, "http://order/", body)
 		wantWords(t, a, "order-a dial_failed, order-b dial_failed, order-c dial_failed, unreachable")
-		want := "order: no instance answered (4 known, 4 ready, 3 tried): try order-c (10.0.0.3:8080): "
+		want := "order: no instance answered (4 known, 4 ready, 2 of them ejected, 3 tried): try order-c (10.0.0.3:8080): "
 		var e *httpmesh.Error
 		if !errors.As(a.err, &e) || !strings.HasPrefix(e.Error(), want) {
 			t.Errorf("got %v; want %s", a.err, want)
@@ -99,7 +99,7 @@ func TestThoseWhoRefusedAreNotTriedAgainBeyondTheThreeTries(t *testing.T) {
 		}
 		a := send(t, f.transport(httpmesh.Config{}), post, "http://order/", &stream{text: strings.NewReader("x")})
 		wantWords(t, a, "order-a dial_failed, order-b dial_failed, order-c dial_failed, order-d dial_failed, unreachable")
-		want := "order: no instance answered (4 known, 4 ready, 4 tried): try order-d (10.0.0.4:8080): dial tcp 10.0.0.4:8080: connection refused"
+		want := "order: no instance answered (4 known, 4 ready, 2 of them ejected, 4 tried): try order-d (10.0.0.4:8080): dial tcp 10.0.0.4:8080: connection refused"
 		var e *httpmesh.Error
 		if !errors.As(a.err, &e) || e.Error() != want || e.Timeout() {
 			t.Errorf("got %v; want %s", a.err, want)

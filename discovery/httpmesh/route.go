@@ -22,6 +22,7 @@ type route struct {
 	balancer *balancer.Balancer
 	snapshot atomic.Pointer[catalog.Snapshot] // the last one given to use
 	leaves   sync.Map                         // *balancer.Endpoint to *leaf
+	followed atomic.Bool                      // a goroutine runs Transport.follow
 
 	mu sync.Mutex // held to change leaves
 }

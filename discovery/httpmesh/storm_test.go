@@ -53,6 +53,7 @@ func asked(t *testing.T, cfg httpmesh.Config, fail http.HandlerFunc) (ratio floa
 
 func TestRetryStormIsImpossibleWithEveryInstanceFailing(t *testing.T) {
 	for name, fail := range map[string]http.HandlerFunc{
+		"500": status(500),
 		"503": status(503),
 		"502": status(502),
 		"429": status(429),
@@ -70,6 +71,37 @@ func TestRetryStormIsImpossibleWithEveryInstanceFailing(t *testing.T) {
 	if got := asked(t, httpmesh.Config{Budget: httpmesh.Budget{Ratio: 10}}, status(503)); got < 2 {
 		t.Errorf("without a budget %.2f reached the instances for each; want 2 and more, or this test can't fail", got)
 	}
+}
+
+// A dial costs an instance nothing but a packet, so it is free; still there is
+// an end to them.
+func TestEveryInstanceRefusingItsDialsCostsFiveDialsARequestAtMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		var nodes []*node
+		for _, id := range []string{"order-a", "order-b", "order-c"} {
+			n := f.add("order", id, nil)
+			n.mode.Store("refuse")
+			nodes = append(nodes, n)
+		}
+		transport := f.transport(httpmesh.Config{})
+		const requests = 1000
+		var callers sync.WaitGroup
+		for range requests {
+			time.Sleep(time.Millisecond)
+			callers.Go(func() { send(t, transport, http.MethodGet, "http://order/", nil) })
+		}
+		callers.Wait()
+		dials := int64(0)
+		for _, n := range nodes {
+			dials += n.dials.Load()
+		}
+		if got := float64(dials) / requests; got < 1 || got > 5 {
+			t.Errorf("got %.1f dials for each request; want 1 to 5", got)
+		} else {
+			t.Logf("%.1f dials for each request", got)
+		}
+	})
 }
 
 // Two hops: order asks user, which always fails. Order has tried, and says so;

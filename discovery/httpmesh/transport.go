@@ -23,6 +23,9 @@ type Transport struct {
 	judge   *outlier.Judge
 	routes  sync.Map // service name to *route
 
+	mu        sync.Mutex // held to begin a goroutine, or to be closed
+	followers sync.WaitGroup
+
 	closing  atomic.Bool  // no new requests
 	inFlight atomic.Int64 // requests, their responses' bodies included
 	drained  chan struct{}
@@ -130,8 +133,47 @@ func (t *Transport) route(s *catalog.Snapshot, now time.Time) *route {
 	r.use(s, now)
 	if s.Len() == 0 && len(r.balancer.Endpoints()) == 0 {
 		t.routes.CompareAndDelete(service, r)
+	} else if !r.followed.Load() {
+		t.begin(r, s)
 	}
 	return r
+}
+
+// begin has the route follow its service, if it does not yet.
+func (t *Transport) begin(r *route, s *catalog.Snapshot) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.isClosed() && !r.followed.Swap(true) {
+		t.followers.Go(func() { t.follow(r, s) })
+	}
+}
+
+// follow gives the route each newer snapshot when it comes, so that idle
+// connections to those who left do not wait for the next request to be closed.
+// It ends with the Transport, with the route, and when the source follows the
+// service no more.
+func (t *Transport) follow(r *route, s *catalog.Snapshot) {
+	defer r.followed.Store(false)
+	for service := s.Service(); ; {
+		select {
+		case <-s.Superseded():
+		case <-t.closed:
+			return
+		}
+		if s = s.Newest(); s == nil {
+			r.closeIdleConnections()
+			return
+		}
+		r.use(s, time.Now())
+		if s.Len() == 0 && len(r.balancer.Endpoints()) == 0 {
+			t.routes.CompareAndDelete(service, r)
+		}
+		// Whoever has dropped the route did so before it was given the snapshot,
+		// or has seen that the snapshot is empty.
+		if kept, ok := t.routes.Load(service); !ok || kept != any(r) {
+			return
+		}
+	}
 }
 
 // Balancer returns the balancer of a service: nil if it was never asked for, or
@@ -182,9 +224,12 @@ func (t *Transport) Shutdown(ctx context.Context) error {
 func (t *Transport) Close() error {
 	t.closing.Store(true)
 	t.close.Do(func() {
+		t.mu.Lock()
 		close(t.closed)
+		t.mu.Unlock()
 		t.CloseIdleConnections()
 		t.network.close()
+		t.followers.Wait()
 	})
 	return nil
 }

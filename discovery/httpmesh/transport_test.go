@@ -12,6 +12,7 @@ import (
 	"net/http/httptrace"
 	"net/http/httputil"
 	"net/url"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -392,6 +393,98 @@ func TestConnectionsOfAnEndpointThatLeftAreClosed(t *testing.T) {
 		synctest.Wait()
 		if got := transport.Open(); got != 1 {
 			t.Errorf("got %d connections; want order-b's alone", got)
+		}
+	})
+}
+
+func TestIdleConnectionsOfAnEndpointThatLeftAreClosedWithoutAnotherRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		f.add("order", "order-a", nil)
+		f.add("order", "order-b", nil)
+		transport := f.transport(httpmesh.Config{Policy: balancer.P2C{}})
+		for range 10 {
+			send(t, transport, "GET", "http://order/", nil)
+		}
+		if got := transport.Open(); got != 2 {
+			t.Fatalf("got %d connections; want one to each", got)
+		}
+		left := time.Now()
+		for _, stay := range []int{1, 0} {
+			f.list("order", f.instances["order"][:stay]...)
+			synctest.Wait()
+			if got := transport.Open(); got != stay {
+				t.Errorf("%d stay: got %d connections; want as many", stay, got)
+			}
+		}
+		if took := time.Since(left); took != 0 {
+			t.Errorf("took %v; want them closed at once", took)
+		}
+		if got := transport.Routes(); got != 0 {
+			t.Errorf("got %d routes; want none for a service that nobody offers", got)
+		}
+	})
+}
+
+func TestOneGoroutineFollowsAServiceHoweverOftenItComesAndGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		f.add("order", "order-a", nil)
+		all := f.instances["order"]
+		transport := f.transport(httpmesh.Config{})
+		before := runtime.NumGoroutine()
+		for n := range 100 {
+			f.list("order", all...)
+			if a := send(t, transport, "GET", "http://order/", nil); a.err != nil {
+				t.Fatal(a.err)
+			}
+			f.list("order")
+			if n%2 == 0 { // half of the time a request finds that nobody is left
+				send(t, transport, "GET", "http://order/", nil)
+			}
+			synctest.Wait()
+		}
+		if got := runtime.NumGoroutine(); got > before || transport.Open() != 0 {
+			t.Errorf("got %d goroutines and %d connections; want %d and 0", got, transport.Open(), before)
+		}
+	})
+}
+
+func TestConnectionIsRenewedByAgeAndNoRequestIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		var closes atomic.Int64
+		n := f.add("order", "order-a", func(_ http.ResponseWriter, r *http.Request) {
+			if r.Close {
+				closes.Add(1)
+			}
+		})
+		transport := f.transport(httpmesh.Config{MaxConnAge: time.Minute})
+		for range 10 * 60 {
+			if a := send(t, transport, post, "http://order/", nil); a.err != nil || len(a.report.Tries) != 1 {
+				t.Fatalf("got %v in %d tries; want each answered at once", a.err, len(a.report.Tries))
+			}
+			time.Sleep(time.Second)
+		}
+		// Each lives for a minute, give or take a tenth, and for the second
+		// until it is used next.
+		if dials := n.dials.Load(); dials < 9 || dials > 12 || closes.Load() < dials-1 {
+			t.Errorf("got %d connections in 10 minutes, %d of them asked to close; want about 10, all but the last", dials, closes.Load())
+		}
+	})
+}
+
+func TestConnectionsLiveOnWhenMaxConnAgeIsNegative(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		n := f.add("order", "order-a", nil)
+		transport := f.transport(httpmesh.Config{MaxConnAge: -1})
+		for range 60 {
+			send(t, transport, "GET", "http://order/", nil)
+			time.Sleep(30 * time.Second)
+		}
+		if dials := n.dials.Load(); dials != 1 {
+			t.Errorf("got %d connections in half an hour; want 1", dials)
 		}
 	})
 }

@@ -21,6 +21,8 @@ type verdict struct {
 	free        bool          // of the budget: no work was done
 	failed      bool          // by the instance's fault
 	load        bool          // shed: the instance has too much to do
+	busy        bool          // 429: like load, but the answer may be waited for
+	proxied     bool          // the answer says nothing of the instance: it tells of another service
 	unreachable bool
 	lost        bool // its dial timed out: nothing refused it
 }
@@ -36,10 +38,11 @@ func (a *attempt) judgeAnswer(resp *http.Response, v *verdict) {
 	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
 		return // it understood, and says that it can't: not a failure
 	case http.StatusTooManyRequests:
-		v.again = a.x.repeatable()
+		v.busy, v.again = true, a.x.repeatable()
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		switch {
 		case reason == ReasonDownstream:
+			v.proxied = true
 			return
 		case reason == ReasonOverload && status == http.StatusServiceUnavailable:
 			v.try.Outcome = overload

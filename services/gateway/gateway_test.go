@@ -339,6 +339,43 @@ func TestBrokenConnectionIs502AndNotTriedAgain(t *testing.T) {
 	}
 }
 
+// The first instance has read the body when it breaks; so the gateway must have
+// kept it.
+func TestPostWithAKeyIsServedByAnotherInstanceWhenOneBreaksInTheMiddle(t *testing.T) {
+	d := open(t, options{})
+	type got struct{ key, body string }
+	var mu sync.Mutex
+	var asked []got
+	var instances []catalog.Instance
+	for n := range 2 {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			asked = append(asked, got{r.Header.Get("Idempotency-Key"), string(body)})
+			first := len(asked) == 1
+			mu.Unlock()
+			if first {
+				panic(http.ErrAbortHandler)
+			}
+			w.WriteHeader(http.StatusCreated)
+		}))
+		t.Cleanup(s.Close)
+		at := netip.MustParseAddrPort(s.Listener.Addr().String())
+		instances = append(instances, catalog.Instance{ID: fmt.Sprint("user-", n), Host: at.Addr().String(), Port: int(at.Port())})
+	}
+	if err := d.fleet.Set("user", instances...); err != nil {
+		t.Fatal(err)
+	}
+	resp, body := d.do(d.request(http.MethodPost, "/users", strings.NewReader(`{"name":"Bob"}`), "Idempotency-Key", "key-1"))
+	want := got{"key-1", `{"name":"Bob"}`}
+	if resp.StatusCode != http.StatusCreated || len(asked) != 2 || asked[0] != want || asked[1] != want {
+		t.Errorf("got %s %q after %+v; want a 201 after two whole requests", resp.Status, body, asked)
+	}
+}
+
 func TestServicesOwnProblemsPassThrough(t *testing.T) {
 	d := open(t, options{})
 	d.serve("user", "user-1", func(w http.ResponseWriter, _ *http.Request) {

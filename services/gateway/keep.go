@@ -14,9 +14,10 @@ const maxKept = 64 << 10
 // keep reads the body of a request that has an Idempotency-Key, so that it can
 // be sent again when an instance fails after it has read it. Bodies that are
 // larger, or of unknown length, stream as those of any other request: what is
-// lost with their instance is lost.
+// lost with their instance is lost. So does the body of a client that waits for
+// 100 Continue: whether it is wanted is for the service to say.
 func (x *exchange) keep(r *http.Request) error {
-	if r.Header.Get("Idempotency-Key") == "" || r.ContentLength <= 0 || r.ContentLength > maxKept {
+	if r.Header.Get("Idempotency-Key") == "" || r.Header.Get("Expect") != "" || r.ContentLength <= 0 || r.ContentLength > maxKept {
 		return nil
 	}
 	kept := make([]byte, r.ContentLength)
