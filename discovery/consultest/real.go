@@ -27,6 +27,7 @@ type Server struct {
 	t      testing.TB
 	binary string
 	dir    string
+	token  string  // "" means that there are no ACLs
 	of     *Server // nil for a server, else the one that the client agent has joined
 	ports  ports
 	beside []*Server // client agents
@@ -64,6 +65,22 @@ const (
 // the PATH; without one the test is skipped.
 func Real(t testing.TB) *Server {
 	t.Helper()
+	return realWith(t, "")
+}
+
+// RealWithACLs is Real for a Consul that gives nothing to those who have no
+// token: its ACLs are on, and deny by default. Client has a token that may do
+// everything.
+func RealWithACLs(t testing.TB) *Server {
+	t.Helper()
+	return realWith(t, managementToken)
+}
+
+// managementToken may do everything, at those servers that have ACLs.
+const managementToken = "00000000-0000-4000-8000-000000000001"
+
+func realWith(t testing.TB, token string) *Server {
+	t.Helper()
 	binary := os.Getenv("CONSUL_BIN")
 	if binary == "" {
 		found, err := exec.LookPath("consul")
@@ -72,7 +89,7 @@ func Real(t testing.TB) *Server {
 		}
 		binary = found
 	}
-	s := &Server{t: t, binary: binary, dir: t.TempDir()}
+	s := &Server{t: t, binary: binary, dir: t.TempDir(), token: token}
 	s.begin()
 	return s
 }
@@ -82,7 +99,7 @@ func Real(t testing.TB) *Server {
 // AgentNodeName. It ends with the test.
 func (s *Server) Agent() *Server {
 	s.t.Helper()
-	a := &Server{t: s.t, binary: s.binary, dir: s.t.TempDir(), of: s}
+	a := &Server{t: s.t, binary: s.binary, dir: s.t.TempDir(), of: s, token: s.token}
 	a.begin()
 	s.beside = append(s.beside, a)
 	return a
@@ -119,12 +136,15 @@ func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.It
 
 // Client returns a client of Consul's API module with connections of its own,
 // which are closed with the test.
-func (s *Server) Client() *api.Client {
+func (s *Server) Client() *api.Client { return s.ClientWith(s.token) }
+
+// ClientWith is Client with another token.
+func (s *Server) ClientWith(token string) *api.Client {
 	tr := &http.Transport{MaxIdleConnsPerHost: 100}
 	s.mu.Lock()
 	s.transports = append(s.transports, tr)
 	s.mu.Unlock()
-	c, err := api.NewClient(&api.Config{Address: s.Addr(), Scheme: "http", HttpClient: &http.Client{Transport: tr}})
+	c, err := api.NewClient(&api.Config{Address: s.Addr(), Scheme: "http", Token: token, HttpClient: &http.Client{Transport: tr}})
 	if err != nil {
 		s.t.Fatalf("consultest: make a client of %s: %v", s.Addr(), err)
 	}
@@ -238,6 +258,13 @@ func (s *Server) start() error {
 	if s.of == nil {
 		settings["server"], settings["bootstrap_expect"] = true, 1
 		settings["performance"] = map[string]any{"raft_multiplier": 1}
+	}
+	if s.token != "" {
+		settings["primary_datacenter"] = Datacenter
+		settings["acl"] = map[string]any{
+			"enabled": true, "default_policy": "deny",
+			"tokens": map[string]any{"initial_management": s.token, "agent": s.token},
+		}
 	}
 	config, err := json.Marshal(settings)
 	if err != nil {

@@ -21,7 +21,7 @@ func shares(t *testing.T, client *http.Client, d time.Duration) (got map[string]
 	t.Helper()
 	got = map[string]int{}
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		resp, err := client.Get("http://order/") //nolint:noctx // in a bubble
+		resp, err := client.Get("http://order/")
 		if err != nil {
 			failed++
 			continue

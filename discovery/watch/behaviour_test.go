@@ -496,3 +496,105 @@ func TestRealConsul(t *testing.T) {
 		}
 	})
 }
+
+// A token can lose its rights in three ways: it is deleted, its policy is
+// changed, or its policy is deleted. Consul answers them with 403, with an empty
+// list, or with a filtered one, by way of the stream or of the leader.
+func TestRealConsulThatTakesATokensRightsAwayLeavesTheSetAsItIs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a real Consul")
+	}
+	server := consultest.RealWithACLs(t)
+	acl := server.Client().ACL()
+	const rights = `service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }`
+	for name, c := range map[string]struct {
+		take, restore func(policy *api.ACLPolicy, token *api.ACLToken) error
+	}{
+		"the policy is changed": {
+			take: func(policy *api.ACLPolicy, _ *api.ACLToken) error {
+				policy.Rules = `key_prefix "" { policy = "read" }`
+				_, _, err := acl.PolicyUpdate(policy, nil)
+				return err
+			},
+			restore: func(policy *api.ACLPolicy, _ *api.ACLToken) error {
+				policy.Rules = rights
+				_, _, err := acl.PolicyUpdate(policy, nil)
+				return err
+			},
+		},
+		"the policy is deleted": {
+			take: func(policy *api.ACLPolicy, _ *api.ACLToken) error {
+				_, err := acl.PolicyDelete(policy.ID, nil)
+				return err
+			},
+			restore: func(policy *api.ACLPolicy, token *api.ACLToken) error {
+				again, _, err := acl.PolicyCreate(&api.ACLPolicy{Name: policy.Name, Rules: rights}, nil)
+				if err != nil {
+					return err
+				}
+				token.Policies = []*api.ACLLink{{ID: again.ID}}
+				_, _, err = acl.TokenUpdate(token, nil)
+				return err
+			},
+		},
+		"the token is deleted": {
+			take: func(_ *api.ACLPolicy, token *api.ACLToken) error {
+				_, err := acl.TokenDelete(token.AccessorID, nil)
+				return err
+			},
+			restore: func(_ *api.ACLPolicy, token *api.ACLToken) error {
+				token.CreateIndex, token.ModifyIndex, token.Hash = 0, 0, nil
+				_, _, err := acl.TokenCreate(token, nil)
+				return err
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			policy, _, err := acl.PolicyCreate(&api.ACLPolicy{Name: strings.ReplaceAll(name, " ", "-"), Rules: rights}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			token, _, err := acl.TokenCreate(&api.ACLToken{Policies: []*api.ACLTokenPolicyLink{{ID: policy.ID}}}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := newLab(t, server.ClientWith(token.SecretID), server.Client(), watch.Config{MissingFor: 2 * time.Second, AuditEvery: time.Second})
+			l.soon = time.Minute
+			l.register(t, "1")
+			l.register(t, "2")
+			s := l.becomes(t, l.soon, "1:passing 2:passing")
+			if err := c.take(policy, token); err != nil {
+				t.Fatal(err)
+			}
+			within(t, "its trouble is told", func() bool { _, trouble := s.Freshness(); return trouble != nil })
+			// A change makes a blocking query return: now the answer is without rights.
+			l.register(t, "3")
+			time.Sleep(5 * time.Second) // longer than anybody would be missing
+			if s, err = l.Latest(t.Context(), "order"); err != nil || !strings.HasPrefix(show(s), "1:passing 2:passing") {
+				t.Errorf("got %q and %v; want the set that is known, none of it missing", show(s), err)
+			}
+			if _, trouble := s.Freshness(); trouble == nil {
+				t.Error("got no trouble; want what Consul said")
+			} else {
+				t.Log(trouble)
+			}
+			if err := c.restore(policy, token); err != nil {
+				t.Fatal(err)
+			}
+			s = l.becomes(t, l.soon, "1:passing 2:passing 3:passing")
+			within(t, "its trouble is over", func() bool { _, trouble := s.Freshness(); return trouble == nil })
+			for _, id := range []string{"1", "2", "3"} {
+				l.deregister(t, id)
+			}
+		})
+	}
+}
+
+func within(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !holds(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited a minute in vain until %s", what)
+		}
+	}
+}

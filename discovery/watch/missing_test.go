@@ -47,7 +47,18 @@ func stays(t *testing.T, l *lab, want string) {
 func TestNobodyIsGivenUpWhileConsulIsSilent(t *testing.T) {
 	for name, fault := range outages {
 		t.Run(name, func(t *testing.T) {
-			away(t, fault, func(*testing.T, *consultest.Agent, *lab) {})
+			away(t, fault, func(t *testing.T, _ *consultest.Agent, l *lab) {
+				s, err := l.Latest(t.Context(), "order")
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range s.All() {
+					// Its time is given anew at each audit that fails.
+					if over := time.Since(i.MissingUntil); i.Missing() && over > noticed {
+						t.Errorf("%s is said to be kept until %v ago; want a time to come, or just over", i.ID, over)
+					}
+				}
+			})
 		})
 	}
 }
