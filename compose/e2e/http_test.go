@@ -56,6 +56,18 @@ func testAnswersTableByteForByte(t *testing.T, m *mesh) {
 			t.Errorf("%s %s: X-Degraded is %q in a healthy mesh", c.method, c.path, a.header.Get("X-Degraded"))
 		}
 	}
+	for _, c := range []struct{ path, want, next string }{
+		{"/users?limit=2", `[{"id":1,"name":"Alice"},{"id":2,"name":"Bob"}]`, `</users?after=2&limit=2>; rel="next"`},
+		{"/users?after=2&limit=2", `[{"id":3,"name":"Carol"},{"id":4,"name":"Dave"}]`, `</users?after=4&limit=2>; rel="next"`},
+		{"/users?after=4&limit=2", `[{"id":5,"name":"Zoë <&> \"日本\""}]`, ""},
+		{"/users", `[{"id":1,"name":"Alice"},{"id":2,"name":"Bob"},{"id":3,"name":"Carol"},{"id":4,"name":"Dave"},{"id":5,"name":"Zoë <&> \"日本\""}]`, ""},
+		{"/orders/1?limit=1", `[{"order_id":101,"item":"Laptop"}]`, `</orders/1?after=101&limit=1>; rel="next"`},
+		{"/orders/1?after=101&limit=1", `[{"order_id":102,"item":"Mouse"}]`, ""},
+	} {
+		if a := m.get(t, m.gateway+c.path); a.status != 200 || a.body != c.want+"\n" || a.header.Get("Link") != c.next {
+			t.Errorf("GET %s: got %d %q, Link %q; want %q and %q", c.path, a.status, a.body, a.header.Get("Link"), c.want, c.next)
+		}
+	}
 	head, err := m.request(t.Context(), http.MethodHead, m.gateway+"/users/1", nil)
 	if err != nil {
 		t.Fatal(err)

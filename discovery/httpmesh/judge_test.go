@@ -226,3 +226,15 @@ func TestAnswerThatBeginsWithItsDeadlineIsNotCut(t *testing.T) {
 		t.Errorf("got %v; want the deadline, which came first", err)
 	}
 }
+
+func FuzzRetryAfter(f *testing.F) {
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	for _, said := range []string{"", "0", "1", "-1", "1.5", "99999999999999999999", "4294967295", "Tue, 24 Nov 2026 12:00:03 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"} {
+		f.Add(said)
+	}
+	f.Fuzz(func(t *testing.T, said string) {
+		if got := retryAfter(http.Header{"Retry-After": {said}}, now); got < 0 {
+			t.Errorf("%q: got %v; want no time that is over", said, got)
+		}
+	})
+}

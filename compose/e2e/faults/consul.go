@@ -98,7 +98,7 @@ func pauseConsul(ctx context.Context, r *trial) error {
 	}); err != nil {
 		return err
 	}
-	if err := rig.Pause(ctx, time.Until(r.m.Start.Add(58*time.Second))); err != nil {
+	if err := r.last(ctx, 58*time.Second); err != nil {
 		return err
 	}
 	r.m.Values[alerting] = 0
@@ -118,7 +118,7 @@ func pauseConsul(ctx context.Context, r *trial) error {
 			r.m.Values[alerting] = 1
 		}
 	}
-	if err := rig.Pause(ctx, time.Until(r.m.Start.Add(60*time.Second))); err != nil {
+	if err := r.last(ctx, time.Minute); err != nil {
 		return err
 	}
 	r.m.Values[age] = r.most("rollcall_snapshot_age_seconds", `peer="order"`)
@@ -193,7 +193,7 @@ func swapWhileAway(ctx context.Context, r *trial) error {
 	if err := r.returns(ctx); err != nil {
 		return err
 	}
-	return r.back(ctx, newcomer, "")
+	return r.back(ctx, newcomer)
 }
 
 func growWhileAway(ctx context.Context, r *trial) error {
@@ -221,7 +221,7 @@ func growWhileAway(ctx context.Context, r *trial) error {
 	if err := r.returns(ctx); err != nil {
 		return err
 	}
-	return r.back(ctx, newcomer, "")
+	return r.back(ctx, newcomer)
 }
 
 func allCritical(ctx context.Context, r *trial) error {

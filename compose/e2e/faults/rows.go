@@ -174,8 +174,18 @@ func gone(m rig.Metrics) bool {
 	return m.Sum("rollcall_instances_ejected", `peer="order"`) >= 1 || m.Sum("rollcall_instances", `peer="order"`, `state="passing"`) < 3
 }
 
+// outOfUse waits until one of three orders is.
+func (r *trial) outOfUse(ctx context.Context) error {
+	return r.noticed(ctx, "the gateway has ejected it, or Consul told", gone)
+}
+
+// last waits until the fault has lasted for as long.
+func (r *trial) last(ctx context.Context, d time.Duration) error {
+	return rig.Pause(ctx, time.Until(r.m.Start.Add(d)))
+}
+
 func killOrder(ctx context.Context, r *trial) error {
-	c, id, err := r.one(ctx, "order", 0)
+	c, _, err := r.one(ctx, "order", 0)
 	if err != nil {
 		return err
 	}
@@ -183,7 +193,7 @@ func killOrder(ctx context.Context, r *trial) error {
 	if err := r.docker(ctx, "kill", "--signal", "KILL", c.ID); err != nil {
 		return err
 	}
-	if err := r.noticed(ctx, "the gateway has ejected it, or Consul told", gone); err != nil {
+	if err := r.outOfUse(ctx); err != nil {
 		return err
 	}
 	if err := rig.Pause(ctx, 15*time.Second); err != nil {
@@ -194,11 +204,11 @@ func killOrder(ctx context.Context, r *trial) error {
 		return err
 	}
 	r.end()
-	return r.back(ctx, c, id)
+	return r.back(ctx, c)
 }
 
 // back waits until an order serves that was away, under whatever ID it comes back.
-func (r *trial) back(ctx context.Context, c fleet.Container, _ string) error {
+func (r *trial) back(ctx context.Context, c fleet.Container) error {
 	since := r.m.End
 	return r.recovered(ctx, "it serves", func(ctx context.Context) error {
 		again, err := r.Inspect(ctx, c.ID)
@@ -214,7 +224,7 @@ func (r *trial) back(ctx context.Context, c fleet.Container, _ string) error {
 }
 
 func pauseOrder(ctx context.Context, r *trial) error {
-	c, id, err := r.one(ctx, "order", 0)
+	c, _, err := r.one(ctx, "order", 0)
 	if err != nil {
 		return err
 	}
@@ -222,10 +232,10 @@ func pauseOrder(ctx context.Context, r *trial) error {
 	if err := r.docker(ctx, "pause", c.ID); err != nil {
 		return err
 	}
-	if err := r.noticed(ctx, "the gateway has ejected it, or Consul told", gone); err != nil {
+	if err := r.outOfUse(ctx); err != nil {
 		return err
 	}
-	if err := rig.Pause(ctx, time.Until(r.m.Start.Add(20*time.Second))); err != nil {
+	if err := r.last(ctx, 20*time.Second); err != nil {
 		return err
 	}
 	if err := r.docker(ctx, "unpause", c.ID); err != nil {
@@ -236,7 +246,7 @@ func pauseOrder(ctx context.Context, r *trial) error {
 	if locked > 0 {
 		r.note("it was frozen in the middle of a commit and held SQLite's lock: %d POSTs failed", locked)
 	}
-	return r.back(ctx, c, id)
+	return r.back(ctx, c)
 }
 
 func serverErrors(ctx context.Context, r *trial) error {
@@ -253,7 +263,7 @@ func serverErrors(ctx context.Context, r *trial) error {
 	}); err != nil {
 		return err
 	}
-	if err := rig.Pause(ctx, time.Until(r.m.Start.Add(20*time.Second))); err != nil {
+	if err := r.last(ctx, 20*time.Second); err != nil {
 		return err
 	}
 	if err := r.Fault(ctx, c, rig.Setting{}); err != nil {
@@ -293,7 +303,7 @@ func slowOrder(ctx context.Context, r *trial) error {
 }
 
 func disconnect(ctx context.Context, r *trial) error {
-	c, id, err := r.one(ctx, "order", 0)
+	c, _, err := r.one(ctx, "order", 0)
 	if err != nil {
 		return err
 	}
@@ -302,17 +312,17 @@ func disconnect(ctx context.Context, r *trial) error {
 	if err := r.docker(ctx, "network", "disconnect", network, c.ID); err != nil {
 		return err
 	}
-	if err := r.noticed(ctx, "the gateway has ejected it, or Consul told", gone); err != nil {
+	if err := r.outOfUse(ctx); err != nil {
 		return err
 	}
-	if err := rig.Pause(ctx, time.Until(r.m.Start.Add(20*time.Second))); err != nil {
+	if err := r.last(ctx, 20*time.Second); err != nil {
 		return err
 	}
 	if err := r.docker(ctx, "network", "connect", network, c.ID); err != nil {
 		return err
 	}
 	r.end()
-	return r.back(ctx, c, id)
+	return r.back(ctx, c)
 }
 
 func swapAddresses(ctx context.Context, r *trial) error {
