@@ -23,9 +23,9 @@ const (
 	// tries while an instance is left that was not tried: the catalog may be
 	// full of addresses at which nobody listens.
 	maxSpared = 20
-	// maxLost is how many dials may time out before one that was tried is not
-	// tried again: an address that swallows packets will do so again, and the
-	// caller waits.
+	// maxLost is how many dials may time out before one that was tried, or that
+	// is ejected, is not tried any more: an address that swallows packets will do
+	// so again, and the caller waits.
 	maxLost = 2
 )
 
@@ -67,7 +67,7 @@ func (x *exchange) again(a *attempt, v *verdict) (wait time.Duration, ok bool) {
 	if v.lost {
 		x.lost++
 	}
-	if a.lease.Another() || a.lease.Spare() {
+	if a.lease.Another() || a.lease.Spare() && x.lost < maxLost {
 		if v.unreachable && !v.lost && x.spared < maxSpared {
 			x.spared++
 		}

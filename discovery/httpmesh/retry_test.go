@@ -131,6 +131,23 @@ func TestAddressesThatSwallowPacketsAreTriedTwiceAtMostWhenNobodyElseIsLeft(t *t
 	}
 }
 
+func TestEjectedOneIsNotTriedAfterTwoDialsThatTimedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		for _, id := range []string{"order-a", "order-b", "order-c"} {
+			f.add("order", id, nil).mode.Store("swallow")
+		}
+		transport := f.transport(httpmesh.Config{})
+		send(t, transport, http.MethodGet, "http://order/", nil) // which ejects order-a
+		start := time.Now()
+		a := send(t, transport, http.MethodGet, "http://order/", nil)
+		wantWords(t, a, "order-b dial_failed, order-c dial_failed, unreachable")
+		if took := time.Since(start); took > 650*time.Millisecond {
+			t.Errorf("took %v; want two dials of 300ms", took)
+		}
+	})
+}
+
 // To wait for it here would only move its queue to us.
 func TestOnlyInstanceThatShedsIsNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
