@@ -36,30 +36,13 @@ const selectOrders = "SELECT order_id, item FROM orders WHERE user_id = ? AND or
 // IDs, limit at most; none is not nil.
 func (s *SQLite) Orders(ctx context.Context, user, after int64, limit int) (orders []Order, err error) {
 	err = s.db.Read(ctx, func(from *sql.DB) (err error) {
-		orders, err = readOrders(ctx, from, user, after, limit)
+		orders, err = sqlite.All(ctx, from, func(o *Order) []any { return []any{&o.ID, &o.Item} }, selectOrders, user, after, limit)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the orders of user %d: %w", user, err)
 	}
 	return orders, nil
-}
-
-func readOrders(ctx context.Context, from *sql.DB, user, after int64, limit int) (_ []Order, err error) {
-	rows, err := from.QueryContext(ctx, selectOrders, user, after, limit)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	orders := []Order{}
-	for rows.Next() {
-		var o Order
-		if err := rows.Scan(&o.ID, &o.Item); err != nil {
-			return nil, err
-		}
-		orders = append(orders, o)
-	}
-	return orders, rows.Err()
 }
 
 // Order returns one order of a user.

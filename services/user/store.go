@@ -35,30 +35,13 @@ const selectUsers = "SELECT id, name FROM users WHERE id > ? ORDER BY id LIMIT ?
 // most; none is not nil.
 func (s *SQLite) Users(ctx context.Context, after int64, limit int) (users []User, err error) {
 	err = s.db.Read(ctx, func(from *sql.DB) (err error) {
-		users, err = readUsers(ctx, from, after, limit)
+		users, err = sqlite.All(ctx, from, func(u *User) []any { return []any{&u.ID, &u.Name} }, selectUsers, after, limit)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the users: %w", err)
 	}
 	return users, nil
-}
-
-func readUsers(ctx context.Context, from *sql.DB, after int64, limit int) (_ []User, err error) {
-	rows, err := from.QueryContext(ctx, selectUsers, after, limit)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	users := []User{}
-	for rows.Next() {
-		var u User
-		if err := rows.Scan(&u.ID, &u.Name); err != nil {
-			return nil, err
-		}
-		users = append(users, u)
-	}
-	return users, rows.Err()
 }
 
 // User returns the user with the ID.
