@@ -124,6 +124,9 @@ func (l *lab) becomes(t *testing.T, limit time.Duration, want string) *catalog.S
 	}
 }
 
+// acquainted is how long a service is followed before who vanishes is missing.
+const acquainted = 1100 * time.Millisecond
+
 // scenarios hold for the agent in memory and for the real Consul alike.
 var scenarios = map[string]func(t *testing.T, l *lab){
 	"a change is seen": func(t *testing.T, l *lab) {
@@ -194,6 +197,7 @@ var scenarios = map[string]func(t *testing.T, l *lab){
 		l.register(t, "1")
 		l.register(t, "2")
 		l.becomes(t, time.Minute, "1:passing 2:passing")
+		time.Sleep(acquainted)
 		l.deregister(t, "1")
 		l.becomes(t, l.soon, "1:passing? 2:passing")
 		l.register(t, "1")
@@ -205,6 +209,7 @@ var scenarios = map[string]func(t *testing.T, l *lab){
 	"the true last leaver is gone after the bound": func(t *testing.T, l *lab) {
 		l.register(t, "1")
 		l.becomes(t, time.Minute, "1:passing")
+		time.Sleep(acquainted)
 		start := time.Now()
 		l.deregister(t, "1")
 		s := l.becomes(t, l.soon, "1:passing?")

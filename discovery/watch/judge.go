@@ -47,11 +47,14 @@ func (l *loop) judge(a answer) (next kind, delay time.Duration) {
 
 	// Proof comes before the set, so that no reader sees a set without any.
 	l.answered()
+	if !l.known {
+		l.fresh = now.Add(replay)
+	}
 	proven := a.kind != block && l.prove(a)
 	if !l.lost.IsZero() {
 		l.extend(now, l.w.cfg.MissingFor)
 	}
-	after, vanished := succeed(l.set, set, now, l.w.cfg.MissingFor)
+	after, vanished := succeed(l.set, set, now, l.missingFor(now))
 	news := l.publish(after, now)
 	for _, i := range vanished {
 		l.w.cfg.Trace.missing(l.service, i)
@@ -66,6 +69,22 @@ func (l *loop) judge(a answer) (next kind, delay time.Duration) {
 	}
 	l.backoff.Reset()
 	return block, l.pace.take(now, news)
+}
+
+// replay is how long after the first answer of all those who vanish are not taken
+// for missing. A Consul that has just started shows its past while it reads its
+// log: entries of those who left long ago come and go within milliseconds, and
+// their addresses may be others' by now. So too until a server with a leader has
+// proven the set: what is older than the log is shown until there is one.
+const replay = time.Second
+
+// missingFor returns how long those who vanish with an answer are kept. An index
+// that goes backwards is no log being read: something was lost.
+func (l *loop) missingFor(now time.Time) time.Duration {
+	if !l.regressed && (now.Before(l.fresh) || l.proven.IsZero()) {
+		return -1
+	}
+	return l.w.cfg.MissingFor
 }
 
 // disbelieve says why the leader's answer is no news: nil if it is.
@@ -103,6 +122,7 @@ func (l *loop) observe(index uint64) {
 		return
 	}
 	if index < l.highest {
+		l.regressed = true
 		l.w.cfg.Trace.regressed(l.service)
 	}
 	l.highest = index

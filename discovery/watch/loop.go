@@ -21,23 +21,25 @@ type loop struct {
 	*follower
 	w *Watcher
 
-	index   uint64             // of the last answer believed; 0: begin anew
-	set     []catalog.Instance // as published, sorted
-	known   bool               // a set was published
-	changed time.Time          // when it came to be
-	refused map[string]string  // what is wrong with the entries that can't be used, by node and ID
-	proven  time.Time
-	stale   bool      // the set is older than StaleFor, and readers were told
-	lost    time.Time // when the trouble began; zero: none
-	ahead   uint64    // our index when an audit last found Consul's above it
-	highest uint64    // index of the last answer believed, whatever failed since
-	disk    bool      // the set is from disk, and Consul has not answered so far
-	read    bool      // the disk was asked, or need not be
-	saved   time.Time // the proof that the store was given last
-	audit   time.Time // when the last audit began
-	auditAt time.Time // when the next one is to, if nothing calls for one before
-	backoff consul.Backoff
-	pace    pace
+	index     uint64             // of the last answer believed; 0: begin anew
+	set       []catalog.Instance // as published, sorted
+	known     bool               // a set was published
+	changed   time.Time          // when it came to be
+	refused   map[string]string  // what is wrong with the entries that can't be used, by node and ID
+	proven    time.Time
+	stale     bool      // the set is older than StaleFor, and readers were told
+	lost      time.Time // when the trouble began; zero: none
+	ahead     uint64    // our index when an audit last found Consul's above it
+	highest   uint64    // index of the last answer believed, whatever failed since
+	regressed bool      // Consul's index was below that once
+	fresh     time.Time // until when Consul may still be reading its log, for all we know; zero: not at all
+	disk      bool      // the set is from disk, and Consul has not answered so far
+	read      bool      // the disk was asked, or need not be
+	saved     time.Time // the proof that the store was given last
+	audit     time.Time // when the last audit began
+	auditAt   time.Time // when the next one is to, if nothing calls for one before
+	backoff   consul.Backoff
+	pace      pace
 }
 
 // run follows one service until ctx ends or nobody asks for it any more. One

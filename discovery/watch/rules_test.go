@@ -101,6 +101,50 @@ func TestIndexThatComesAgainChangesNothing(t *testing.T) {
 	})
 }
 
+// Consul has just started. Its first answers are of the past: b left before it
+// was stopped, and its address may be somebody else's.
+func TestWhoVanishesWhileConsulReadsItsLogIsNotMissing(t *testing.T) {
+	for name, c := range map[string]struct {
+		leader  bool          // at the first answer
+		lasts   time.Duration // how long the past is shown
+		index   int           // of the answer without b
+		missing bool
+	}{
+		"just after it has a leader":   {true, 20 * time.Millisecond, 9, false},
+		"while it has none":            {false, 3 * time.Second, 9, false},
+		"later":                        {true, 3 * time.Second, 9, true},
+		"but its index goes backwards": {true, 20 * time.Millisecond, 3, true},
+		"without a leader, backwards":  {false, 20 * time.Millisecond, 3, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			over := false
+			follow(t, Config{}, func(q call) reply {
+				present := reply{index: index(c.index), leader: true, streamed: q.kind == block, body: body(entry("a"))}
+				switch {
+				case q.kind == audit && !over:
+					return reply{index: index(7), leader: c.leader}
+				case q.kind == block && !over:
+					over, present.after = true, c.lasts
+					return present
+				case !over:
+					return reply{index: index(7), leader: c.leader, body: body(entry("a"), entry("b"))}
+				case q.kind == block:
+					present.hang = true
+				}
+				return present
+			}, func(t *testing.T, w *Watcher, _ *script) {
+				wantLatest(t, w, "a:passing b:passing")
+				settle(5 * time.Second)
+				want := "a:passing"
+				if c.missing {
+					want = "a:passing b:passing?"
+				}
+				wantLatest(t, w, want)
+			})
+		})
+	}
+}
+
 func TestNewIndexWithTheSameSetSupersedesNothing(t *testing.T) {
 	n := 0
 	follow(t, Config{}, func(c call) reply {
