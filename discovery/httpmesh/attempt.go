@@ -2,10 +2,12 @@ package httpmesh
 
 import (
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"net/http"
 	"net/http/httptrace"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 type attempt struct {
 	x      *exchange
 	lease  balancer.Lease
+	route  *route
 	leaf   *leaf
 	start  time.Time
 	header http.Header             // as sent
@@ -69,6 +72,10 @@ func (a *attempt) send(body io.ReadCloser, limited bool) (*http.Response, verdic
 		_ = resp.Body.Close()
 		resp, err = nil, errTryTimeout
 	}
+	if err == nil && a.foreign(resp) {
+		_ = resp.Body.Close()
+		resp, err = nil, errForeign
+	}
 	v := verdict{try: Try{Instance: a.lease.Endpoint().Instance(), Latency: time.Since(a.start)}}
 	if err == nil {
 		a.leaf.heard.Store(time.Now().UnixNano())
@@ -81,6 +88,22 @@ func (a *attempt) send(body io.ReadCloser, limited bool) (*http.Response, verdic
 	}
 	a.done(v)
 	return nil, v
+}
+
+// errForeign is the error of a try that another server has answered.
+var errForeign = errors.New("what answers at its address is no instance of the service, of which it has vanished")
+
+// foreign reports whether another server has answered than the one that was
+// picked: an instance that is missing may be gone, and its address be anybody's.
+// Servers of ours say who they are (see Guard), so who does not is none.
+func (a *attempt) foreign(resp *http.Response) bool {
+	if strings.EqualFold(resp.Header.Get(ServiceHeader), a.x.report.Service) {
+		if !a.route.named.Load() {
+			a.route.named.Store(true)
+		}
+		return false
+	}
+	return a.route.named.Load() && a.lease.Endpoint().Instance().Missing() && resp.StatusCode != http.StatusMisdirectedRequest
 }
 
 // timeOut ends the try for TryTimeout, if another one can be paid for: else it

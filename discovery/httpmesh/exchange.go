@@ -78,7 +78,7 @@ func (x *exchange) run() (*http.Response, error) {
 		}
 		more := len(x.tried)-x.spared < x.t.cfg.MaxRetries // tries after this one
 		x.tried = append(x.tried, lease.Endpoint())
-		a := &attempt{x: x, lease: lease, leaf: route.leaf(lease.Endpoint()), start: now}
+		a := &attempt{x: x, lease: lease, route: route, leaf: route.leaf(lease.Endpoint()), start: now}
 		resp, v := a.send(body, more && lease.Another() && x.mayTimeOut())
 		x.report.Tries = append(x.report.Tries, v.try)
 		if more {

@@ -7,7 +7,7 @@ import (
 )
 
 // ServiceHeader names the service a request is meant for. Every request of a
-// Transport carries it.
+// Transport carries it. In an answer it names the service that has answered.
 const ServiceHeader = "Rollcall-Service"
 
 // Guard keeps requests for other services from next: addresses are reused, and
@@ -17,13 +17,21 @@ const ServiceHeader = "Rollcall-Service"
 // its connection is closed, so that the client's next one goes where the service
 // is now. A request without the header is served: it comes from somebody who
 // chose the address, like a health check.
+//
+// An answer to a request with the header has it too. A Transport that has seen
+// that of a service does not take another server's answer, a proxy's 404 for
+// one, for that of an instance which has vanished from the registry.
 func Guard(service string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, meant := range r.Header.Values(ServiceHeader) {
+		said := r.Header.Values(ServiceHeader)
+		for _, meant := range said {
 			if !strings.EqualFold(meant, service) {
 				refuse(w, r, service, meant)
 				return
 			}
+		}
+		if len(said) > 0 {
+			w.Header().Set(ServiceHeader, service)
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -43,6 +43,9 @@ func TestGuardServesWhatIsMeantForItOrForNobodyInParticular(t *testing.T) {
 			if w.Code != c.want || served != (c.want == 204) {
 				t.Errorf("got %d, served %v; want %d", w.Code, served, c.want)
 			}
+			if named := w.Header().Get(httpmesh.ServiceHeader) == "order"; named != (served && c.header != nil) {
+				t.Errorf("the answer is headed %v; want our name if we were asked by it", w.Header())
+			}
 		})
 	}
 }

@@ -34,7 +34,8 @@ type Report struct {
 	Elapsed time.Duration
 	// Outcome is one of a bounded set, fit for a metric's label:
 	//   - ok: an instance answered, whatever the status, but for the next two
-	//   - misdirected: the last try was answered 421, which the caller gets
+	//   - misdirected: the last try was answered 421, which the caller gets, or by
+	//     a server that is none of the service's
 	//   - overload: the last try was shed (see ReasonOverload), and the caller
 	//     gets that 503
 	//   - no_instance: nobody to send to, or the source refuses the service
@@ -53,7 +54,7 @@ type Report struct {
 type Try struct {
 	Instance catalog.Instance
 	// Outcome is one of a bounded set, fit for a metric's label: ok,
-	// dial_failed, misdirected (421), overload (a 503 that says so), timeout
+	// dial_failed, misdirected (421, or a foreign server), overload (a 503 that says so), timeout
 	// (TryTimeout or the caller's deadline), transport, canceled (by the caller,
 	// or by Close).
 	Outcome string

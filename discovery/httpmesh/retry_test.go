@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 )
@@ -332,6 +333,86 @@ func TestMisdirectedRequestIsTriedElsewhere(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The address of one that has vanished may be anybody's: a proxy that answers 404
+// to whatever it does not know, say.
+func TestAnswerOfAForeignServerAtTheAddressOfAMissingInstanceIsNotTheServices(t *testing.T) {
+	foreign := status(http.StatusNotFound)
+	missing := func(i *catalog.Instance) { i.MissingUntil = time.Now().Add(time.Hour) }
+	ours := func(*catalog.Instance) {}
+	for name, c := range map[string]struct {
+		first, second http.HandlerFunc
+		state         func(*catalog.Instance) // of the first
+		want          string                  // of a GET after another one
+		status        int
+	}{
+		"missing and foreign":               {foreign, guarded("order"), missing, "order-b ok, ok", 200}, // dropped by the first request
+		"missing and ours":                  {guarded("order"), guarded("order"), missing, "order-a ok, ok", 200},
+		"foreign, but in the registry":      {foreign, guarded("order"), ours, "order-a ok, ok", 404},
+		"missing, and nobody says the name": {foreign, status(200), missing, "order-a ok, ok", 404},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t)
+				f.add("order", "order-a", c.first, c.state)
+				f.add("order", "order-b", c.second)
+				policy := &flipped{}
+				transport := f.transport(httpmesh.Config{Policy: policy})
+				send(t, transport, "GET", "http://order/", nil) // goes to order-b
+				policy.on = true
+				send(t, transport, post, "http://order/", strings.NewReader("body"))
+				a := send(t, transport, "GET", "http://order/", nil)
+				wantWords(t, a, c.want)
+				if a.status != c.status {
+					t.Errorf("got %d; want %d", a.status, c.status)
+				}
+			})
+		})
+	}
+}
+
+// flipped picks the last one first until it is on.
+type flipped struct{ on bool }
+
+func (p *flipped) Pick(ready balancer.Ready, q balancer.Request) *balancer.Endpoint {
+	if p.on {
+		return inOrder{}.Pick(ready, q)
+	}
+	return ready.At(ready.Len() - 1)
+}
+
+func TestPostThatAForeignServerAnsweredArrivesAtTheService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		f.add("order", "order-a", status(http.StatusNotFound), func(i *catalog.Instance) { i.MissingUntil = time.Now().Add(time.Hour) })
+		f.add("order", "order-b", guarded("order"))
+		policy := &flipped{}
+		transport := f.transport(httpmesh.Config{Policy: policy})
+		send(t, transport, "GET", "http://order/", nil)
+		policy.on = true
+		a := send(t, transport, post, "http://order/", strings.NewReader("body"))
+		wantWords(t, a, "order-a misdirected, order-b ok, ok")
+		if a.body != "body" {
+			t.Errorf("got %q; want the body, whole", a.body)
+		}
+	})
+}
+
+func TestAnswerOfAForeignServerIsAnErrorWhenNobodyElseIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		f.add("order", "order-a", status(http.StatusNotFound), func(i *catalog.Instance) { i.MissingUntil = time.Now().Add(time.Hour) })
+		f.add("order", "order-b", guarded("order"))
+		transport := f.transport(httpmesh.Config{Policy: &flipped{}})
+		send(t, transport, "GET", "http://order/", nil) // goes to order-b
+		f.list("order", f.instances["order"][0])
+		a := send(t, transport, "GET", "http://order/", nil)
+		wantWords(t, a, "order-a misdirected, order-a misdirected, order-a misdirected, misdirected")
+		if a.err == nil || !strings.Contains(a.err.Error(), "no instance of the service") {
+			t.Errorf("got %d, %v; want an error", a.status, a.err)
+		}
+	})
 }
 
 // A server that answers before it wants the body leaves it unread.

@@ -23,6 +23,7 @@ type route struct {
 	snapshot atomic.Pointer[catalog.Snapshot] // the last one given to use
 	leaves   sync.Map                         // *balancer.Endpoint to *leaf
 	followed atomic.Bool                      // a goroutine runs Transport.follow
+	named    atomic.Bool                      // an answer has named the service
 
 	mu sync.Mutex // held to change leaves
 }

@@ -73,6 +73,9 @@ func (a *attempt) judgeError(err error, v *verdict) {
 	case errors.Is(err, errTryTimeout):
 		v.try.Outcome = timeout
 		v.failed, v.again = true, true // else it had no limit
+	case errors.Is(err, errForeign):
+		v.try.Outcome = misdirected
+		v.failed, v.unreachable, v.again, v.free = true, true, true, true
 	case dial && !wrote:
 		v.try.Outcome = dialFailed
 		v.failed, v.unreachable, v.again, v.free = true, true, true, true

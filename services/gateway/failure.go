@@ -63,7 +63,7 @@ func (x *exchange) problem(err, cause error) *problem.Problem {
 	switch failure.Report.Outcome {
 	case "no_instance":
 		return say(http.StatusServiceUnavailable, "has no instance that can serve")
-	case "unreachable":
+	case "unreachable", "misdirected":
 		return say(http.StatusServiceUnavailable, "can't be reached")
 	case "closed":
 		return say(http.StatusServiceUnavailable, "is not asked any more: the gateway is leaving")
