@@ -18,6 +18,7 @@ type Endpoint struct {
 	slot     atomic.Int32  // its index in the newest Ready; a hint, to be checked
 	estimate estimate      // PeakEWMA's
 	record   Record        // the judge's; nil: there is none
+	held     atomic.Int32  // calls of Hold without Release
 
 	// They change with the Balancer's mutex held.
 	ejection  atomic.Pointer[Ejection] // the latest; nil: never
@@ -34,6 +35,14 @@ func (e *Endpoint) Instance() catalog.Instance { return *e.instance.Load() }
 
 // InFlight returns the number of leases on it that are not done.
 func (e *Endpoint) InFlight() int { return int(e.inFlight.Load()) }
+
+// Hold has the endpoint get one request at a time while others are left, until
+// Release is called as often. It is for the time in which it is not known
+// whether anybody is at its address: while a connection is made.
+func (e *Endpoint) Hold() { e.held.Add(1) }
+
+// Release takes one Hold back.
+func (e *Endpoint) Release() { e.held.Add(-1) }
 
 // same reports whether both are the same instance at the same address.
 func (e *Endpoint) same(other *Endpoint) bool { return e == other || e.key == other.key }

@@ -139,12 +139,12 @@ func (r Ready) another(e *Endpoint, tried []*Endpoint) bool {
 const (
 	rankGood    = iota
 	rankPenalty // its latest outcome was bad
-	rankHeld    // on probation, with the one request that it may have
+	rankHeld    // on probation or held, with the one request that it may have
 )
 
 func (e *Endpoint) rank(now time.Time) int {
 	switch {
-	case e.probation.Load() && e.inFlight.Load() > 0:
+	case (e.probation.Load() || e.held.Load() > 0) && e.inFlight.Load() > 0:
 		return rankHeld
 	case e.estimate.inPenalty(now):
 		return rankPenalty

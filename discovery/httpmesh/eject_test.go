@@ -131,6 +131,38 @@ func TestTryTimeoutDoesNotCutTheLastOneInUseForAnEjectedOne(t *testing.T) {
 	})
 }
 
+// Or all who come within the DialTimeout would find a dead instance for
+// themselves.
+func TestOneDialAtATimeFindsOutWhetherAnInstanceIsThere(t *testing.T) {
+	for name, policy := range map[string]balancer.Policy{"PeakEWMA": balancer.PeakEWMA{}, "P2C": balancer.P2C{}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t)
+				dead := f.add("order", "order-a", nil)
+				dead.mode.Store("swallow")
+				for _, id := range []string{"order-b", "order-c"} {
+					f.add("order", id, func(_ http.ResponseWriter, r *http.Request) { nap(r, 100*time.Millisecond) })
+				}
+				transport := f.transport(httpmesh.Config{Policy: policy})
+				var callers sync.WaitGroup
+				for range 300 { // within the 300 ms that a dial may take
+					callers.Go(func() {
+						if a := send(t, transport, http.MethodGet, "http://order/", nil); a.status != http.StatusOK {
+							t.Errorf("got %d, %v; want 200", a.status, a.err)
+						}
+					})
+					synctest.Wait()
+					time.Sleep(time.Millisecond)
+				}
+				callers.Wait()
+				if got := dead.dials.Load(); got != 1 {
+					t.Errorf("got %d dials to the dead one; want 1", got)
+				}
+			})
+		})
+	}
+}
+
 func TestShedRequestGoesToAnotherInstanceAndEjectsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t)

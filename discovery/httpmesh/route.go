@@ -71,7 +71,7 @@ func (r *route) leaf(e *balancer.Endpoint) *leaf {
 	if l, ok := r.leaves.Load(e); ok {
 		return l.(*leaf)
 	}
-	l := newLeaf(e.Instance().Addr(), r.network)
+	l := newLeaf(e, r.network)
 	if slices.Contains(r.balancer.Endpoints(), e) {
 		r.leaves.Store(e, l)
 	} else { // it went between the pick and now: for this request only
@@ -107,8 +107,8 @@ const (
 	continueTimeout = time.Second
 )
 
-func newLeaf(addr string, n *network) *leaf {
-	l := &leaf{addr: addr}
+func newLeaf(e *balancer.Endpoint, n *network) *leaf {
+	l := &leaf{addr: e.Instance().Addr()}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	l.pool = &http.Transport{
@@ -118,6 +118,11 @@ func newLeaf(addr string, n *network) *leaf {
 		IdleConnTimeout:       idleTimeout,
 		ExpectContinueTimeout: continueTimeout,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			// Other requests go elsewhere until it is known whether anybody is
+			// there: a dead address costs one caller a DialTimeout, not all who
+			// come within it.
+			e.Hold()
+			defer e.Release()
 			began := time.Now()
 			c, err := n.dial(ctx, network, addr)
 			if _, failed := errors.AsType[*dialError](err); failed && l.heard.Load() < began.UnixNano() {
