@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -30,8 +31,8 @@ type Policy interface {
 // Trace has a function for each thing that happens; nil ones are skipped. They
 // are called outside of every lock, by many goroutines, and must be quick.
 type Trace struct {
-	// Picked is called for each pick; panicking says that no instance was
-	// ready and a critical one was picked.
+	// Picked is called for each pick; panicking says that a critical one was
+	// picked, for no instance was ready or each that was has failed the request.
 	Picked func(service string, panicking bool)
 	// Ejected is called for each ejection.
 	Ejected func(service string, instance catalog.Instance, x Ejection)
@@ -68,7 +69,7 @@ type set struct {
 	snapshot *catalog.Snapshot // nil before the first Use
 	known    []*Endpoint       // in the order of the snapshot, whatever their state
 	ready    Ready
-	out      []*Endpoint // ejected: for a request that everybody else has failed
+	spares   []*Endpoint // ejected or critical: for a request that everybody else has failed
 	counts   Counts
 	expires  time.Time // when a missing instance's time or an ejection is over next; zero: never
 }
@@ -178,8 +179,11 @@ func (b *Balancer) build(s *catalog.Snapshot, known []*Endpoint, now time.Time) 
 		use = critical
 	}
 	left, back := b.sift(use, now)
-	next.out = without(use, left)
-	next.counts.Ejected = len(next.out)
+	next.spares = without(use, left)
+	next.counts.Ejected = len(next.spares)
+	if !next.counts.Panic {
+		next.spares = append(next.spares, critical...)
+	}
 	next.expire(back)
 	b.admit(known, left)
 	next.ready = newReady(left, &b.clock)
@@ -259,9 +263,9 @@ func (b *Balancer) drop(e *Endpoint, now time.Time) {
 	}
 }
 
-// Pick chooses an endpoint. When every one was tried it chooses an ejected one
-// that was not, for it may be well again; then any but the latest, or the only
-// one there is. The error wraps catalog.ErrNoInstance and
+// Pick chooses an endpoint. When every one was tried it chooses an ejected or a
+// critical one that was not, for it may be well; then any but the latest, or the
+// only one there is. The error wraps catalog.ErrNoInstance and
 // says the counts. It is the caller who calls Use before.
 func (b *Balancer) Pick(q Request) (Lease, error) {
 	s := b.current(q.Now)
@@ -272,24 +276,31 @@ func (b *Balancer) Pick(q Request) (Lease, error) {
 	if e == nil {
 		e = s.ready.last(q)
 	}
-	if len(s.out) > 0 && slices.ContainsFunc(q.Tried, e.same) {
+	panicking := s.counts.Panic
+	if len(s.spares) > 0 && slices.ContainsFunc(q.Tried, e.same) {
 		if spare := s.spare(nil, q.Tried); spare != nil {
 			e = spare
+			panicking = panicking || !e.instance.Load().State.Ready()
 		}
 	}
 	e.inFlight.Add(1)
 	e.serve(s.ready.clock, s.ready.slack)
 	if b.picked != nil {
-		b.picked(b.service, s.counts.Panic)
+		b.picked(b.service, panicking)
 	}
 	return Lease{balancer: b, endpoint: e, another: s.ready.another(e, q.Tried), spare: s.spare(e, q.Tried) != nil}, nil
 }
 
-// spare returns an ejected endpoint besides e and the tried ones; nil if there is
-// none.
+// spare returns an ejected or critical endpoint besides e and the tried ones, any
+// of them; nil if there is none.
 func (s *set) spare(e *Endpoint, tried []*Endpoint) *Endpoint {
-	for _, o := range s.out {
-		if o != e && !slices.ContainsFunc(tried, o.same) {
+	n := len(s.spares)
+	if n == 0 {
+		return nil
+	}
+	from := rand.IntN(n)
+	for k := range n {
+		if o := s.spares[(from+k)%n]; o != e && !slices.ContainsFunc(tried, o.same) {
 			return o
 		}
 	}

@@ -93,6 +93,36 @@ func TestPickNeverChoosesDrainingOrMaintenance(t *testing.T) {
 	}
 }
 
+// Consul has been restarted, say: three serve well and are critical until their
+// checks have run, and the one that passes has just died.
+func TestRequestThatEachReadyOneHasFailedIsGivenToACriticalOne(t *testing.T) {
+	panics := 0
+	s := newService(&balancer.Trace{Picked: func(_ string, panicking bool) {
+		if panicking {
+			panics++
+		}
+	}},
+		instance("a"), instance("b", state(catalog.StateCritical)), instance("c", state(catalog.StateCritical)),
+		instance("d", state(catalog.StateDraining)), instance("e", state(catalog.StateMaintenance)))
+	got := map[string]int{}
+	for range 100 {
+		first := s.pick(t, start)
+		if id(first) != "a" || first.Another() || !first.Spare() || panics != 0 {
+			t.Fatalf("picked %s first, another %v, spare %v; want a, and spares", id(first), first.Another(), first.Spare())
+		}
+		second := s.pick(t, start, first.Endpoint())
+		third := s.pick(t, start, first.Endpoint(), second.Endpoint())
+		got[id(second)]++
+		if id(second)+id(third) != "bc" && id(second)+id(third) != "cb" || third.Spare() || panics != 2 {
+			t.Fatalf("picked %s and %s then, spare %v, %d panics; want the critical ones, in panic", id(second), id(third), third.Spare(), panics)
+		}
+		panics = 0
+	}
+	if got["b"] < 20 || got["c"] < 20 {
+		t.Errorf("got %v; want either of them first", got)
+	}
+}
+
 func TestPickPanicsOntoCriticalOnesRatherThanFail(t *testing.T) {
 	panics := 0
 	s := newService(&balancer.Trace{Picked: func(service string, panicking bool) {

@@ -12,13 +12,14 @@
 // missing instance to which no connection can be made is dropped at once,
 // unless it is the last one left. If that leaves nobody, the balancer panics in
 // the field's sense of the word: it picks among the critical ones rather than
-// fail everything, and says so in [Trace] and [Counts]. Instances that drain or
-// are in maintenance are never picked.
+// fail everything, and says so in [Trace] and [Counts]; so it does for a request
+// that each of the others has failed. Instances that drain or are in maintenance
+// are never picked.
 //
 // With a [Judge] ([NewJudged]; package outlier is one) an instance that fails too
 // often is ejected: not picked for a while, whatever the registry says of it, and
 // then on probation. A share may be out and never all. A request that everybody
-// else has failed is given to an ejected one.
+// else has failed is given to an ejected or a critical one.
 //
 // # Who of those is picked
 //

@@ -92,7 +92,7 @@ func (l Lease) Endpoint() *Endpoint { return l.endpoint }
 // could go elsewhere.
 func (l Lease) Another() bool { return l.another }
 
-// Spare is Another for those that are out of use, for they were ejected: a retry
+// Spare is Another for those that are out of use, ejected or critical: a retry
 // goes there when no other is left. A try that may yet be answered is better
 // waited for.
 func (l Lease) Spare() bool { return l.spare }

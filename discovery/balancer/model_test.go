@@ -3,6 +3,7 @@ package balancer_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -116,6 +117,26 @@ func TestPickKeepsTheRulesOverAnyHistory(t *testing.T) {
 					t.Fatalf("got %v; want one of %v", err, usable)
 				}
 				picked := id(lease)
+				// Those who are critical serve a request that all others have failed.
+				spares := map[string]bool{}
+				if !panicking {
+					spares = m.ids(critical)
+				}
+				untried := maps.Clone(usable)
+				for _, e := range tried {
+					delete(spares, e.Instance().ID)
+					delete(untried, e.Instance().ID)
+				}
+				if len(untried) == 0 && len(spares) > 0 {
+					if !spares[picked] || !panicked || lease.Another() || lease.Spare() != (len(spares) > 1) {
+						t.Fatalf("picked %s, panic %v, another %v, spare %v; want one of %v, which is panic", picked, panicked, lease.Another(), lease.Spare(), spares)
+					}
+					leases = append(leases, open{lease, picked})
+					return
+				}
+				if lease.Spare() != (len(spares) > 0) {
+					t.Fatalf("got a spare left: %v; want %v", lease.Spare(), spares)
+				}
 				if !usable[picked] {
 					t.Fatalf("picked %s; want one of %v", picked, usable)
 				}

@@ -23,7 +23,7 @@
 //
 // There are at most Config.MaxRetries more tries, within Config.Budget and the
 // caller's deadline, and never on an instance that was tried while another is
-// left, an ejected one included. The only instance is tried again after a short
+// left, an ejected or critical one included. The only instance is tried again after a short
 // pause, or when its Retry-After says so if that is within a second. A body of
 // which a byte was read is sent again only if the request has GetBody.
 //

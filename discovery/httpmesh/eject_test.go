@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
+	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 )
 
@@ -112,6 +113,35 @@ func TestRequestThatTheLastOneInUseFailedGoesToAnEjectedOneAtOnce(t *testing.T) 
 			}
 		})
 	}
+}
+
+func TestRequestThatEachReadyOneHasFailedIsServedByACriticalOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		f.add("order", "order-a", nil).mode.Store("refuse")
+		f.add("order", "order-b", nil, func(i *catalog.Instance) { i.State = catalog.StateCritical })
+		transport := f.transport(httpmesh.Config{})
+		start := time.Now()
+		for range 3 {
+			wantWords(t, send(t, transport, post, "http://order/", strings.NewReader("body")), "order-a dial_failed, order-b ok, ok")
+		}
+		if took := time.Since(start); took != 0 {
+			t.Errorf("took %v; want no pause", took)
+		}
+	})
+}
+
+func TestOnlyReadyOneThatShedsDoesNotMoveItsQueueToTheCriticalOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		f.add("order", "order-a", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(httpmesh.ReasonHeader, httpmesh.ReasonOverload)
+			w.WriteHeader(http.StatusServiceUnavailable)
+		})
+		f.add("order", "order-b", nil, func(i *catalog.Instance) { i.State = catalog.StateCritical })
+		a := send(t, f.transport(httpmesh.Config{}), http.MethodGet, "http://order/", nil)
+		wantWords(t, a, "order-a overload, overload")
+	})
 }
 
 // The only one in use may be slow, and who was ejected may be dead.

@@ -67,7 +67,7 @@ func (x *exchange) again(a *attempt, v *verdict) (wait time.Duration, ok bool) {
 	if v.lost {
 		x.lost++
 	}
-	if a.lease.Another() || a.lease.Spare() && x.lost < maxLost {
+	if a.lease.Another() || a.lease.Spare() && x.lost < maxLost && !v.load {
 		if v.unreachable && !v.lost && x.spared < maxSpared {
 			x.spared++
 		}
