@@ -152,6 +152,9 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 			}
 			all[n] = append(all[n], done)
 			tell(out, &done)
+			if !done.Held() && done.NotMade == "" {
+				p.Tell(ctx, out, done.Began, []string{"gateway", "order", "user"}, 40)
+			}
 			if o.out == "" {
 				continue
 			}

@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Fleet is one composed fleet.
@@ -206,4 +207,38 @@ func (f *Fleet) Dump(ctx context.Context, w io.Writer, lines int) {
 			fmt.Fprintf(w, "--- the last lines of %s at %s\n%s%s", c.Name, c.Address, r.Stdout, r.Stderr)
 		}
 	}
+}
+
+// Tell writes what the containers of the services that are ours have logged since a time, the last lines of each, but
+// for the requests: what they noticed, where Dump has the very last.
+func (f *Fleet) Tell(ctx context.Context, w io.Writer, since time.Time, services []string, lines int) {
+	for _, s := range services {
+		cs, err := f.Containers(ctx, s)
+		if err != nil {
+			fmt.Fprintln(w, err)
+			continue
+		}
+		for _, c := range cs {
+			r, err := f.Run(ctx, "docker", "logs", "--since", since.UTC().Format(time.RFC3339Nano), c.ID)
+			if err != nil {
+				fmt.Fprintln(w, err)
+				continue
+			}
+			said := notRequests(r.Stdout + r.Stderr)
+			fmt.Fprintf(w, "--- what %s at %s noticed\n", c.Name, c.Address)
+			for _, line := range said[max(0, len(said)-lines):] {
+				fmt.Fprintln(w, line)
+			}
+		}
+	}
+}
+
+// notRequests returns the lines of a log that tell of something else than a request.
+func notRequests(log string) (lines []string) {
+	for line := range strings.Lines(log) {
+		if line = strings.TrimRight(line, "\n"); line != "" && !strings.Contains(line, `"msg":"request"`) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
