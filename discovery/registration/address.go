@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
@@ -109,7 +110,7 @@ func usable(host string) bool {
 // hostPort takes the host and port out of Consul's address. The error says what
 // is wanted.
 func hostPort(addr string) (string, error) {
-	want := errors.New("host:port or http(s)://host:port")
+	want := errors.New("host:port or http(s)://host:port, with a port from 1 to 65535")
 	hp := addr
 	if scheme, _, ok := strings.Cut(addr, "://"); ok {
 		defaults := map[string]string{"http": "80", "https": "443"}
@@ -120,7 +121,10 @@ func hostPort(addr string) (string, error) {
 		hp = net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), defaults[scheme]))
 	}
 	host, port, err := net.SplitHostPort(hp)
-	if err != nil || host == "" || port == "" {
+	if err != nil || host == "" {
+		return "", want
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return "", want
 	}
 	return hp, nil

@@ -44,7 +44,7 @@ func TestStartNamesTheWrongSettingItsValueAndWhatIsWanted(t *testing.T) {
 		{func(c *Config) { c.Host = "fe80::1%eth0" }, `registration: Host is "fe80::1%eth0"; want an address that others can connect to`},
 		{func(c *Config) { c.Host = "[fd00::1]" }, `registration: Host is "[fd00::1]"; want an IP address, IPv6 without brackets`},
 		{func(c *Config) { c.Host = "order:4000" }, `registration: Host is "order:4000"; want an IP address`},
-		{func(c *Config) { c.ConsulAddr = "" }, `registration: ConsulAddr is ""; want host:port or http(s)://host:port, or Host set`},
+		{func(c *Config) { c.ConsulAddr = "" }, `registration: ConsulAddr is ""; want host:port or http(s)://host:port, with a port from 1 to 65535, or Host set`},
 		{func(c *Config) { c.ConsulAddr = "consul" }, `registration: ConsulAddr is "consul"; want host:port`},
 		{func(c *Config) { c.ConsulAddr = "unix:///run/consul.sock" }, `registration: ConsulAddr is "unix:///run/consul.sock"; want host:port`},
 		{func(c *Config) { c.Probe = "readyz" }, `registration: Probe is "readyz"; want a path that begins with /`},
@@ -111,6 +111,17 @@ func TestConsulAddressIsTakenApart(t *testing.T) {
 	} {
 		if got, err := hostPort(in); err != nil || got != want {
 			t.Errorf("hostPort(%q) is %q, %v; want %q", in, got, err, want)
+		}
+	}
+}
+
+func TestConsulAddressThatCanNotBeDialledIsRefused(t *testing.T) {
+	for _, in := range []string{
+		"consul:0", "consul:70000", "0:70000", "consul:-1", "consul:http", "consul:", "consul", ":8500", "",
+		"http://consul:70000", "http://consul:0", "http://:8500", "ftp://consul:8500", "unix:///run/consul.sock",
+	} {
+		if got, err := hostPort(in); err == nil {
+			t.Errorf("hostPort(%q) is %q; want an error", in, got)
 		}
 	}
 }
