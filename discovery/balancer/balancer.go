@@ -265,8 +265,8 @@ func (b *Balancer) drop(e *Endpoint, now time.Time) {
 
 // Pick chooses an endpoint. When every one was tried it chooses an ejected or a
 // critical one that was not, for it may be well; then any but the latest, or the
-// only one there is. The error wraps catalog.ErrNoInstance and
-// says the counts. It is the caller who calls Use before.
+// only one there is. The error wraps catalog.ErrNoInstance and says the counts. It
+// is the caller who calls Use before.
 func (b *Balancer) Pick(q Request) (Lease, error) {
 	s := b.current(q.Now)
 	if s.ready.Len() == 0 {

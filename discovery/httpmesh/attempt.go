@@ -65,7 +65,9 @@ func (a *attempt) send(body io.ReadCloser, limited bool) (*http.Response, verdic
 	resp, err := a.leaf.pool.RoundTrip(out)
 	if timer != nil {
 		timer.Stop()
-		x.report.OverBudget = a.stop() == clockUnpaid || x.report.OverBudget
+		if a.stop() == clockUnpaid {
+			x.report.OverBudget = true
+		}
 	}
 	if err == nil && a.cut() {
 		// The headers came just when the time was over: the body is lost.

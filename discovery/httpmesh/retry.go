@@ -24,7 +24,7 @@ const (
 	// full of addresses at which nobody listens.
 	maxSpared = 20
 	// maxLost is how many dials may time out before one that was tried, or that
-	// is ejected, is not tried any more: an address that swallows packets will do
+	// is ejected or critical, is not tried any more: an address that swallows packets will do
 	// so again, and the caller waits.
 	maxLost = 2
 )

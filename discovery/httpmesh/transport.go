@@ -130,13 +130,21 @@ func (t *Transport) route(s *catalog.Snapshot, now time.Time) *route {
 		found, _ = t.routes.LoadOrStore(service, fresh)
 	}
 	r := found.(*route)
-	r.use(s, now)
-	if s.Len() == 0 && len(r.balancer.Endpoints()) == 0 {
-		t.routes.CompareAndDelete(service, r)
-	} else if !r.followed.Load() {
+	if t.use(r, s, now) && !r.followed.Load() {
 		t.begin(r, s)
 	}
 	return r
+}
+
+// use gives the route a snapshot. It forgets the route, and returns false, if
+// that leaves nobody.
+func (t *Transport) use(r *route, s *catalog.Snapshot, now time.Time) bool {
+	r.use(s, now)
+	if s.Len() == 0 && len(r.balancer.Endpoints()) == 0 {
+		t.routes.CompareAndDelete(s.Service(), r)
+		return false
+	}
+	return true
 }
 
 // begin has the route follow its service, if it does not yet.
@@ -154,7 +162,7 @@ func (t *Transport) begin(r *route, s *catalog.Snapshot) {
 // service no more.
 func (t *Transport) follow(r *route, s *catalog.Snapshot) {
 	defer r.followed.Store(false)
-	for service := s.Service(); ; {
+	for {
 		select {
 		case <-s.Superseded():
 		case <-t.closed:
@@ -164,13 +172,10 @@ func (t *Transport) follow(r *route, s *catalog.Snapshot) {
 			r.closeIdleConnections()
 			return
 		}
-		r.use(s, time.Now())
-		if s.Len() == 0 && len(r.balancer.Endpoints()) == 0 {
-			t.routes.CompareAndDelete(service, r)
-		}
-		// Whoever has dropped the route did so before it was given the snapshot,
-		// or has seen that the snapshot is empty.
-		if kept, ok := t.routes.Load(service); !ok || kept != any(r) {
+		t.use(r, s, time.Now())
+		// Whoever else has forgotten the route did so before it was given the
+		// snapshot, or has seen that the snapshot is empty.
+		if kept, ok := t.routes.Load(s.Service()); !ok || kept != any(r) {
 			return
 		}
 	}

@@ -192,6 +192,13 @@ func (f *Fleet) Dump(ctx context.Context, w io.Writer, lines int) {
 	if err != nil {
 		fmt.Fprintln(w, err)
 	}
+	f.logs(ctx, w, services, []string{"--tail", strconv.Itoa(lines)}, func(c Container, log string) {
+		fmt.Fprintf(w, "--- the last lines of %s at %s\n%s", c.Name, c.Address, log)
+	})
+}
+
+// logs hands what the containers of some services have logged to tell; what can't be had is told to w.
+func (f *Fleet) logs(ctx context.Context, w io.Writer, services, which []string, tell func(c Container, log string)) {
 	for _, s := range services {
 		cs, err := f.Containers(ctx, s)
 		if err != nil {
@@ -199,12 +206,12 @@ func (f *Fleet) Dump(ctx context.Context, w io.Writer, lines int) {
 			continue
 		}
 		for _, c := range cs {
-			r, err := f.Run(ctx, "docker", "logs", "--tail", strconv.Itoa(lines), c.ID)
+			r, err := f.Run(ctx, "docker", slices.Concat([]string{"logs"}, which, []string{c.ID})...)
 			if err != nil {
 				fmt.Fprintln(w, err)
 				continue
 			}
-			fmt.Fprintf(w, "--- the last lines of %s at %s\n%s%s", c.Name, c.Address, r.Stdout, r.Stderr)
+			tell(c, r.Stdout+r.Stderr)
 		}
 	}
 }
@@ -212,25 +219,13 @@ func (f *Fleet) Dump(ctx context.Context, w io.Writer, lines int) {
 // Tell writes what the containers of the services that are ours have logged since a time, the last lines of each, but
 // for the requests: what they noticed, where Dump has the very last.
 func (f *Fleet) Tell(ctx context.Context, w io.Writer, since time.Time, services []string, lines int) {
-	for _, s := range services {
-		cs, err := f.Containers(ctx, s)
-		if err != nil {
-			fmt.Fprintln(w, err)
-			continue
+	f.logs(ctx, w, services, []string{"--since", since.UTC().Format(time.RFC3339Nano)}, func(c Container, log string) {
+		said := notRequests(log)
+		fmt.Fprintf(w, "--- what %s at %s noticed\n", c.Name, c.Address)
+		for _, line := range said[max(0, len(said)-lines):] {
+			fmt.Fprintln(w, line)
 		}
-		for _, c := range cs {
-			r, err := f.Run(ctx, "docker", "logs", "--since", since.UTC().Format(time.RFC3339Nano), c.ID)
-			if err != nil {
-				fmt.Fprintln(w, err)
-				continue
-			}
-			said := notRequests(r.Stdout + r.Stderr)
-			fmt.Fprintf(w, "--- what %s at %s noticed\n", c.Name, c.Address)
-			for _, line := range said[max(0, len(said)-lines):] {
-				fmt.Fprintln(w, line)
-			}
-		}
-	}
+	})
 }
 
 // notRequests returns the lines of a log that tell of something else than a request.
