@@ -41,15 +41,19 @@ type Config struct {
 	// of them. nil means the defaults of outlier.Config; a negative Consecutive
 	// switches it off.
 	Outliers *outlier.Config
-	// DialTimeout of one connection to an instance. 0 means 300ms. Longer waits
-	// for slow networks, and costs that much for each dead instance that is met:
-	// its address often swallows packets rather than refuse.
+	// DialTimeout is how long a request waits for a connection to an instance
+	// before it goes elsewhere. 0 means 300ms. Longer waits for slow networks, and
+	// costs that much for each dead instance that is met: its address often
+	// swallows packets rather than refuse. The dial goes on for ten times as long.
 	DialTimeout time.Duration
-	// TryTimeout bounds a try up to the response's headers, while another
-	// instance is left and the request may be sent again. 0 means 1s, negative
-	// means no bound. Shorter leaves a hung instance sooner, and asks twice where
-	// answers are slow.
+	// TryTimeout is how long a try may be without the response's headers before
+	// another runs beside it; a silence of that length is the instance's failure.
+	// 0 means 1s, negative means that none does. Shorter gets by a hung instance
+	// sooner, and asks twice where answers are slow. See httpmesh.Config.
 	TryTimeout time.Duration
+	// IdleTimeout is how long a connection is kept that no request uses. 0 means
+	// 4s, less than common servers keep theirs. Shorter dials more.
+	IdleTimeout time.Duration
 	// StaleFor is how long the last set is used while Consul does not answer. 0
 	// means for ever: a stale set is better than none.
 	StaleFor time.Duration
@@ -139,6 +143,7 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 		Outliers:    cfg.Outliers,
 		DialTimeout: cfg.DialTimeout,
 		TryTimeout:  cfg.TryTimeout,
+		IdleTimeout: cfg.IdleTimeout,
 		Trace:       loggedEjections(m.trace.HTTP, cfg.Log),
 	})
 	if err != nil {

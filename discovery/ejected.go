@@ -3,9 +3,9 @@ package discovery
 import (
 	"log/slog"
 
-	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+	"github.com/rollcall-mesh/rollcall/discovery/outlier"
 )
 
 // loggedEjections returns the trace with a line in the log for each ejection.
@@ -18,9 +18,9 @@ func loggedEjections(trace *httpmesh.Trace, log *slog.Logger) *httpmesh.Trace {
 		logged = *trace
 	}
 	tell := logged.Balancer.Ejected
-	logged.Balancer.Ejected = func(service string, i catalog.Instance, x balancer.Ejection) {
+	logged.Balancer.Ejected = func(service string, i catalog.Instance, x outlier.Ejection) {
 		log.Warn("instance ejected for failing", "service", service, "id", i.ID, "addr", i.Addr(),
-			"reason", x.Reason, "for", x.Until.Sub(x.At))
+			"reason", x.Reason.String(), "for", x.Until.Sub(x.At))
 		if tell != nil {
 			tell(service, i, x)
 		}

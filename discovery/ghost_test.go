@@ -19,6 +19,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery"
 	"github.com/rollcall-mesh/rollcall/discovery/consultest"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 	"github.com/rollcall-mesh/rollcall/discovery/registration"
 )
 
@@ -215,7 +216,7 @@ func TestKilledInstanceIsOutOfUseAfterOneFailedDialAndOutOfTheCatalogSoon(t *tes
 		if dead++; dialled > 0 {
 			t.Errorf("tried the dead one (%s) after its first failed dial", try.Outcome)
 		}
-		if try.Outcome == "dial_failed" {
+		if try.Outcome == outcome.Unreachable {
 			dialled++
 		}
 	}

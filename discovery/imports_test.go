@@ -30,9 +30,10 @@ var rooms = []struct {
 	mayNot []string
 }{
 	{room: "discovery/catalog", may: []string{}},
-	{room: "discovery/balancer", may: []string{"discovery/catalog"}},
-	{room: "discovery/outlier", may: []string{"discovery/catalog", "discovery/balancer"}},
-	{room: "discovery/httpmesh", may: []string{"discovery/catalog", "discovery/balancer", "discovery/outlier"}},
+	{room: "discovery/outcome", may: []string{}},
+	{room: "discovery/outlier", may: []string{"discovery/outcome"}},
+	{room: "discovery/balancer", may: []string{"discovery/catalog", "discovery/outcome", "discovery/outlier"}},
+	{room: "discovery/httpmesh", may: []string{"discovery/catalog", "discovery/outcome", "discovery/outlier", "discovery/balancer"}},
 	{room: "discovery/internal/consul", mayNot: []string{"discovery/...", goKit, grpc, prometheus, otel, sqlite}},
 	{room: "discovery/watch", mayNot: []string{
 		"discovery", "discovery/balancer", "discovery/registration", "discovery/httpmesh", "discovery/kitmesh", "discovery/consultest",

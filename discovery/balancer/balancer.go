@@ -2,14 +2,14 @@ package balancer
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
+	"github.com/rollcall-mesh/rollcall/discovery/outlier"
 )
 
 // Request is what a Policy may know of the request it picks for.
@@ -22,10 +22,15 @@ type Request struct {
 	Tried []*Endpoint
 }
 
-// Policy chooses one endpoint of a set: nil only when every one was tried. It
-// is called by many goroutines at once, for every request.
+// Policy chooses among the endpoints of a tier, which are as good as each other
+// by their health and the registry's word: a policy ranks them by load, latency
+// or what else it likes, and keeps none of that word itself. It is called by
+// many goroutines at once, for every request.
 type Policy interface {
-	Pick(ready Ready, q Request) *Endpoint
+	// Pick returns an endpoint of the tier; nil only when every one was tried.
+	Pick(t Tier, q Request) *Endpoint
+	// Learn is told of each result.
+	Learn(e *Endpoint, r outcome.Result)
 }
 
 // Trace has a function for each thing that happens; nil ones are skipped. They
@@ -35,7 +40,7 @@ type Trace struct {
 	// picked, for no instance was ready or each that was has failed the request.
 	Picked func(service string, panicking bool)
 	// Ejected is called for each ejection.
-	Ejected func(service string, instance catalog.Instance, x Ejection)
+	Ejected func(service string, instance catalog.Instance, x outlier.Ejection)
 }
 
 // Counts are the numbers of instances of a service. Known is the sum of Ready,
@@ -49,48 +54,61 @@ type Counts struct {
 	Panic                           bool // none is ready: critical ones are picked
 }
 
+// Config is what New needs. Its zero value works.
+type Config struct {
+	// Policy chooses among the instances of a tier. nil means PeakEWMA.
+	Policy Policy
+	// Outliers say which instances are ejected for failing. nil means that none
+	// is.
+	Outliers *outlier.Rules
+	// Trace is told of what happens. nil means that nothing listens.
+	Trace *Trace
+}
+
 // Balancer chooses among the instances of one service. Use New.
 type Balancer struct {
 	service string
 	policy  Policy
-	learner learner                                                     // the policy, if it learns
-	judge   Judge                                                       // nil: nobody is ejected
-	picked  func(service string, panicking bool)                        // nil: nobody listens
-	ejected func(service string, instance catalog.Instance, x Ejection) // nil: nobody listens
-	clock   atomic.Uint64                                               // virtual time, see P2C
+	rules   *outlier.Rules
+	picked  func(service string, panicking bool)                                // nil: nothing listens
+	ejected func(service string, instance catalog.Instance, x outlier.Ejection) // nil: nothing listens
+	clock   atomic.Uint64                                                       // virtual time, see P2C
 	set     atomic.Pointer[set]
 
 	mu        sync.Mutex // guards what follows, and the making of sets
+	base      time.Time  // of the first Use; spans are counted from it
 	endpoints map[catalog.Key]*Endpoint
+	outs      outs // those of the newest set that are ejected, and not excused
 }
 
-// set is what is picked from. It never changes.
+// set is what is picked from. Only what it says of ejections changes.
 type set struct {
 	snapshot *catalog.Snapshot // nil before the first Use
-	known    []*Endpoint       // in the order of the snapshot, whatever their state
-	ready    Ready
-	spares   []*Endpoint // ejected or critical: for a request that everybody else has failed
-	counts   Counts
-	expires  time.Time // when a missing instance's time or an ejection is over next; zero: never
+	base     time.Time
+	known    []*Endpoint // in the order of the snapshot, whatever their state
+	all      []*Endpoint // those that may be sent to: those in use first, then the critical ones behind them
+	use      int         // how many of all are in use: the ready ones, or in panic mode the critical ones
+	sums     []uint64    // sums[i] is the weight of all up to i, i included; nil when all weights are equal
+	slack    uint64      // how far behind the clock an endpoint may be
+	counts   Counts      // but for Ejected
+
+	ejected atomic.Int64 // how many of those in use are ejected
+	back    atomic.Int64 // when the first of them is back, from base
 }
 
-// New returns a balancer without instances. A nil policy means PeakEWMA, a nil
-// trace that nobody listens. Nobody is ejected.
-func New(service string, policy Policy, trace *Trace) *Balancer {
-	return NewJudged(service, policy, nil, trace)
-}
-
-// NewJudged is New with a judge, who may eject; nil means that nobody does.
-func NewJudged(service string, policy Policy, judge Judge, trace *Trace) *Balancer {
-	b := &Balancer{service: service, policy: policy, judge: judge}
-	if policy == nil {
+// New returns a balancer without instances.
+func New(service string, cfg Config) *Balancer {
+	b := &Balancer{service: service, policy: cfg.Policy, rules: cfg.Outliers}
+	if b.policy == nil {
 		b.policy = PeakEWMA{}
 	}
-	b.learner, _ = b.policy.(learner)
-	if trace != nil {
-		b.picked, b.ejected = trace.Picked, trace.Ejected
+	if b.rules == nil {
+		b.rules = new(outlier.Rules)
 	}
-	b.set.Store(&set{ready: newReady(nil, &b.clock)})
+	if cfg.Trace != nil {
+		b.picked, b.ejected = cfg.Trace.Picked, cfg.Trace.Ejected
+	}
+	b.set.Store(new(set))
 	return b
 }
 
@@ -106,6 +124,9 @@ func (b *Balancer) Use(s *catalog.Snapshot, now time.Time) {
 	if last := b.set.Load().snapshot; last == s || last != nil && late(s, last) {
 		return
 	}
+	if b.base.IsZero() {
+		b.base = now
+	}
 	instances := make([]catalog.Instance, 0, s.Len())
 	known := make([]*Endpoint, 0, s.Len())
 	endpoints := make(map[catalog.Key]*Endpoint, s.Len())
@@ -116,10 +137,7 @@ func (b *Balancer) Use(s *catalog.Snapshot, now time.Time) {
 		}
 		e := b.endpoints[key]
 		if e == nil {
-			e = &Endpoint{key: key}
-			if b.judge != nil {
-				e.record = b.judge.Record()
-			}
+			e = &Endpoint{key: key, health: b.rules.Health(b.base), estimate: estimate{base: b.base}}
 		}
 		instances = append(instances, i)
 		e.instance.Store(&instances[len(instances)-1])
@@ -129,7 +147,7 @@ func (b *Balancer) Use(s *catalog.Snapshot, now time.Time) {
 		known = append(known, e)
 	}
 	b.endpoints = endpoints
-	b.set.Store(b.build(s, known, now))
+	b.build(s, known, now)
 }
 
 // late reports whether s is an older snapshot than last. Superseded alone says
@@ -147,102 +165,61 @@ func superseded(s *catalog.Snapshot) bool {
 	}
 }
 
-// build sorts the endpoints into a set. Call it with the mutex held, and store
-// what it returns: it also notes in the endpoints where they stand.
-func (b *Balancer) build(s *catalog.Snapshot, known []*Endpoint, now time.Time) *set {
-	next := &set{snapshot: s, known: known}
-	var ready, critical []*Endpoint
+// build sorts the endpoints into a new set. Call it with the mutex held: it also
+// notes in the endpoints where they stand.
+func (b *Balancer) build(s *catalog.Snapshot, known []*Endpoint, now time.Time) {
+	next := &set{snapshot: s, base: b.base, known: known, all: make([]*Endpoint, 0, len(known))}
+	c := &next.counts
+	var critical []*Endpoint
 	for _, e := range known {
 		i := e.instance.Load()
 		if i.State == catalog.StateUnknown || e.gone() {
 			continue
 		}
 		if i.Missing() {
-			next.counts.Missing++
+			c.Missing++
 		}
-		next.counts.Known++
+		c.Known++
 		switch {
 		case i.State.Ready():
-			ready = append(ready, e)
+			next.all = append(next.all, e)
 		case i.State == catalog.StateCritical:
 			critical = append(critical, e)
 		case i.State == catalog.StateDraining:
-			next.counts.Draining++
+			c.Draining++
 		case i.State == catalog.StateMaintenance:
-			next.counts.Maintenance++
+			c.Maintenance++
 		}
 	}
-	next.counts.Ready, next.counts.Critical = len(ready), len(critical)
-	next.counts.Panic = len(ready) == 0 && len(critical) > 0
-	use := ready
-	if next.counts.Panic {
-		use = critical
+	c.Ready, c.Critical = len(next.all), len(critical)
+	c.Panic = c.Ready == 0 && c.Critical > 0
+	next.use = c.Ready
+	if c.Panic {
+		next.use = c.Critical
 	}
-	left, back := b.sift(use, now)
-	next.spares = without(use, left)
-	next.counts.Ejected = len(next.spares)
-	if !next.counts.Panic {
-		next.spares = append(next.spares, critical...)
-	}
-	next.expire(back)
-	b.admit(known, left)
-	next.ready = newReady(left, &b.clock)
-	return next
-}
-
-// without returns those of all that are not in some, a part of it in its order.
-func without(all, some []*Endpoint) (rest []*Endpoint) {
-	if len(all) == len(some) {
-		return nil
-	}
-	for _, e := range all {
-		if len(some) > 0 && some[0] == e {
-			some = some[1:]
-			continue
-		}
-		rest = append(rest, e)
-	}
-	return rest
-}
-
-// expire says that the set is to be built anew at a time; zero means nothing.
-func (s *set) expire(at time.Time) {
-	if !at.IsZero() && (s.expires.IsZero() || at.Before(s.expires)) {
-		s.expires = at
-	}
+	next.all = append(next.all, critical...)
+	next.weigh()
+	b.admit(next)
+	b.cap(next, now)
+	b.set.Store(next)
 }
 
 // admit starts those who come into use, for the first time or again, at the
 // present virtual time.
-func (b *Balancer) admit(known, use []*Endpoint) {
+func (b *Balancer) admit(s *set) {
 	now := b.clock.Load()
-	for _, e := range use {
+	for _, e := range s.all[:s.use] {
 		if !e.inUse && !earlier(now, e.pass.Load()) {
 			e.pass.Store(now)
 		}
 	}
-	for _, e := range known {
+	for _, e := range s.known {
 		e.inUse = false
 	}
-	for _, e := range use {
-		e.inUse = true
+	for i, e := range s.all {
+		e.inUse = i < s.use
+		e.spare.Store(i >= s.use)
 	}
-}
-
-// current returns the set as it is at a time: ejected instances come back.
-func (b *Balancer) current(now time.Time) *set {
-	s := b.set.Load()
-	if s.expires.IsZero() || now.Before(s.expires) {
-		return s
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if s = b.set.Load(); s.expires.IsZero() || now.Before(s.expires) {
-		return s
-	}
-	s = b.build(s.snapshot, s.known, now)
-	b.set.Store(s)
-	return s
 }
 
 // drop takes a missing endpoint out of use for the rest of its absence, unless
@@ -257,69 +234,69 @@ func (b *Balancer) drop(e *Endpoint, now time.Time) {
 	for _, other := range s.known {
 		if state := other.instance.Load().State; other != e && !other.gone() && (state.Ready() || state == catalog.StateCritical) {
 			e.dropped = i.MissingUntil
-			b.set.Store(b.build(s.snapshot, s.known, now))
+			b.build(s.snapshot, s.known, now)
 			return
 		}
 	}
 }
 
-// Pick chooses an endpoint. When every one was tried it chooses an ejected or a
-// critical one that was not, for it may be well; then any but the latest, or the
-// only one there is. The error wraps catalog.ErrNoInstance and says the counts. It
-// is the caller who calls Use before.
+// Pick chooses an endpoint that was not tried: a healthy one, else a suspect one,
+// else one on trial, else an ejected or a critical one, for it may be well. When
+// every one was tried it chooses any but the latest, or the only one there is. The
+// error wraps catalog.ErrNoInstance and says the counts. It is the caller that
+// calls Use before.
 func (b *Balancer) Pick(q Request) (Lease, error) {
-	s := b.current(q.Now)
-	if s.ready.Len() == 0 {
+	s := b.set.Load()
+	if s.use == 0 {
 		return Lease{}, b.none(s.counts)
 	}
-	e := b.policy.Pick(s.ready, q)
-	if e == nil {
-		e = s.ready.last(q)
-	}
-	panicking := s.counts.Panic
-	if len(s.spares) > 0 && slices.ContainsFunc(q.Tried, e.same) {
-		if spare := s.spare(nil, q.Tried); spare != nil {
-			e = spare
-			panicking = panicking || !e.instance.Load().State.Ready()
-		}
-	}
+	e := b.choose(s, q)
 	e.inFlight.Add(1)
-	e.serve(s.ready.clock, s.ready.slack)
+	e.waiting.Add(1)
+	e.serve(&b.clock, s.slack)
 	if b.picked != nil {
-		b.picked(b.service, panicking)
+		b.picked(b.service, e.spare.Load() || s.counts.Panic)
 	}
-	return Lease{balancer: b, endpoint: e, another: s.ready.another(e, q.Tried), spare: s.spare(e, q.Tried) != nil}, nil
+	return Lease{balancer: b, endpoint: e}, nil
 }
 
-// spare returns an ejected or critical endpoint besides e and the tried ones, any
-// of them; nil if there is none.
-func (s *set) spare(e *Endpoint, tried []*Endpoint) *Endpoint {
-	n := len(s.spares)
-	if n == 0 {
-		return nil
+func (b *Balancer) choose(s *set, q Request) *Endpoint {
+	t := Tier{set: s, clock: &b.clock, now: q.Now, tried: q.Tried}
+	for ; t.rank < ranks; t.rank++ {
+		if e := b.policy.Pick(t, q); e != nil {
+			return e
+		}
 	}
-	from := rand.IntN(n)
-	for k := range n {
-		if o := s.spares[(from+k)%n]; o != e && !slices.ContainsFunc(tried, o.same) {
-			return o
+	// Every one was tried, unless the policy has missed one.
+	if e := s.any(q); e != nil {
+		return e
+	}
+	if n := len(q.Tried); n > 1 {
+		q.Tried = q.Tried[n-1:]
+		if e := s.any(q); e != nil {
+			return e
+		}
+	}
+	q.Tried = nil
+	return s.any(q)
+}
+
+// any draws from the best rank that has an endpoint which was not tried; nil if
+// none has.
+func (s *set) any(q Request) *Endpoint {
+	for t := (Tier{set: s, now: q.Now}); t.rank < ranks; t.rank++ {
+		if e := t.Sample(q, nil); e != nil {
+			return e
 		}
 	}
 	return nil
 }
 
-// last chooses when the policy found nobody. The set is not empty.
-func (r Ready) last(q Request) *Endpoint {
-	if e := r.Sample(q, nil); e != nil {
-		return e
-	}
-	if n := len(q.Tried); n > 1 {
-		q.Tried = q.Tried[n-1:]
-		if e := r.Sample(q, nil); e != nil {
-			return e
-		}
-	}
-	q.Tried = nil
-	return r.Sample(q, nil)
+// Left reports whether Pick would choose an endpoint that was not tried, and
+// whether that is one in use: neither ejected nor critical.
+func (b *Balancer) Left(q Request) (inUse, found bool) {
+	r, found := b.set.Load().left(q)
+	return found && r < rankOut, found
 }
 
 func (b *Balancer) none(c Counts) error {
@@ -337,7 +314,21 @@ func (b *Balancer) none(c Counts) error {
 }
 
 // Counts returns the numbers of instances at a time.
-func (b *Balancer) Counts(now time.Time) Counts { return b.current(now).counts }
+func (b *Balancer) Counts(now time.Time) Counts {
+	s := b.set.Load()
+	c := s.counts
+	if s.ejected.Load() == 0 {
+		return c
+	}
+	if int64(now.Sub(s.base)) >= s.back.Load() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		s = b.set.Load()
+		b.release(s, now)
+	}
+	c.Ejected = int(s.ejected.Load())
+	return c
+}
 
 // Endpoints returns the endpoints of the snapshot in use, whatever their state,
 // in its order. The slice is shared: do not change it.

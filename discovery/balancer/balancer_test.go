@@ -13,6 +13,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -44,10 +45,15 @@ type service struct {
 	feed *catalog.Feed
 }
 
-func newService(trace *balancer.Trace, instances ...catalog.Instance) *service {
-	s := &service{balancer.New("order", nil, trace), catalog.NewFeed("order")}
+func newService(cfg balancer.Config, instances ...catalog.Instance) *service {
+	s := &service{balancer.New("order", cfg), catalog.NewFeed("order")}
 	s.publish(start, instances...)
 	return s
+}
+
+// result is the end of a request that took no time.
+func result(code outcome.Code, at time.Time) outcome.Result {
+	return outcome.Result{Code: code, Began: at, At: at}
 }
 
 func (s *service) publish(now time.Time, instances ...catalog.Instance) *catalog.Snapshot {
@@ -65,6 +71,14 @@ func (s *service) pick(t testing.TB, now time.Time, tried ...*balancer.Endpoint)
 	return lease
 }
 
+// wantLeft checks what is left for a request.
+func (s *service) wantLeft(t testing.TB, now time.Time, wantInUse, wantFound bool, tried ...*balancer.Endpoint) {
+	t.Helper()
+	if inUse, found := s.Left(balancer.Request{Now: now, Tried: tried}); inUse != wantInUse || found != wantFound {
+		t.Errorf("%d tried: got one left %v, in use %v; want %v, %v", len(tried), found, inUse, wantFound, wantInUse)
+	}
+}
+
 func id(l balancer.Lease) string { return l.Endpoint().Instance().ID }
 
 // picked returns the IDs that n picks give, each over before the next.
@@ -74,13 +88,13 @@ func (s *service) picked(t testing.TB, n int, now time.Time) map[string]int {
 	for range n {
 		lease := s.pick(t, now)
 		got[id(lease)]++
-		lease.Done(balancer.Outcome{At: now})
+		lease.Done(result(outcome.None, now))
 	}
 	return got
 }
 
 func TestPickNeverChoosesDrainingOrMaintenance(t *testing.T) {
-	s := newService(nil,
+	s := newService(balancer.Config{},
 		instance("passing"), instance("warning", state(catalog.StateWarning)),
 		instance("critical", state(catalog.StateCritical)), instance("draining", state(catalog.StateDraining)),
 		instance("maintenance", state(catalog.StateMaintenance)), instance("unknown", state(catalog.StateUnknown)))
@@ -97,25 +111,27 @@ func TestPickNeverChoosesDrainingOrMaintenance(t *testing.T) {
 // checks have run, and the one that passes has just died.
 func TestRequestThatEachReadyOneHasFailedIsGivenToACriticalOne(t *testing.T) {
 	panics := 0
-	s := newService(&balancer.Trace{Picked: func(_ string, panicking bool) {
+	s := newService(balancer.Config{Trace: &balancer.Trace{Picked: func(_ string, panicking bool) {
 		if panicking {
 			panics++
 		}
-	}},
+	}}},
 		instance("a"), instance("b", state(catalog.StateCritical)), instance("c", state(catalog.StateCritical)),
 		instance("d", state(catalog.StateDraining)), instance("e", state(catalog.StateMaintenance)))
 	got := map[string]int{}
 	for range 100 {
 		first := s.pick(t, start)
-		if id(first) != "a" || first.Another() || !first.Spare() || panics != 0 {
-			t.Fatalf("picked %s first, another %v, spare %v; want a, and spares", id(first), first.Another(), first.Spare())
+		if id(first) != "a" || panics != 0 {
+			t.Fatalf("picked %s first, %d panics; want a", id(first), panics)
 		}
+		s.wantLeft(t, start, false, true, first.Endpoint())
 		second := s.pick(t, start, first.Endpoint())
 		third := s.pick(t, start, first.Endpoint(), second.Endpoint())
 		got[id(second)]++
-		if id(second)+id(third) != "bc" && id(second)+id(third) != "cb" || third.Spare() || panics != 2 {
-			t.Fatalf("picked %s and %s then, spare %v, %d panics; want the critical ones, in panic", id(second), id(third), third.Spare(), panics)
+		if id(second)+id(third) != "bc" && id(second)+id(third) != "cb" || panics != 2 {
+			t.Fatalf("picked %s and %s then, %d panics; want the critical ones, in panic", id(second), id(third), panics)
 		}
+		s.wantLeft(t, start, false, false, first.Endpoint(), second.Endpoint(), third.Endpoint())
 		panics = 0
 	}
 	if got["b"] < 20 || got["c"] < 20 {
@@ -125,11 +141,11 @@ func TestRequestThatEachReadyOneHasFailedIsGivenToACriticalOne(t *testing.T) {
 
 func TestPickPanicsOntoCriticalOnesRatherThanFail(t *testing.T) {
 	panics := 0
-	s := newService(&balancer.Trace{Picked: func(service string, panicking bool) {
+	s := newService(balancer.Config{Trace: &balancer.Trace{Picked: func(service string, panicking bool) {
 		if service == "order" && panicking {
 			panics++
 		}
-	}},
+	}}},
 		instance("a", state(catalog.StateCritical)), instance("b", state(catalog.StateCritical)),
 		instance("c", state(catalog.StateDraining)), instance("d", state(catalog.StateMaintenance)))
 	if got := s.picked(t, 100, start); got["a"] != 50 || got["b"] != 50 {
@@ -145,12 +161,12 @@ func TestPickPanicsOntoCriticalOnesRatherThanFail(t *testing.T) {
 }
 
 func TestPickSaysWhyNobodyIsLeft(t *testing.T) {
-	b := balancer.New("order", nil, nil)
+	b := balancer.New("order", balancer.Config{})
 	_, err := b.Pick(balancer.Request{Now: start})
 	if !errors.Is(err, catalog.ErrNoInstance) || !strings.Contains(err.Error(), "pick order: no instance ready (0 known)") {
 		t.Errorf("got %v; want ErrNoInstance with the counts", err)
 	}
-	s := newService(nil,
+	s := newService(balancer.Config{},
 		instance("a", state(catalog.StateDraining)), instance("b", state(catalog.StateDraining)),
 		instance("c", state(catalog.StateDraining)), instance("d", state(catalog.StateMaintenance)), instance("e", state(catalog.StateMaintenance)))
 	_, err = s.Pick(balancer.Request{Now: start})
@@ -161,7 +177,7 @@ func TestPickSaysWhyNobodyIsLeft(t *testing.T) {
 
 func TestMissingInstanceIsUsedUntilASnapshotLacksIt(t *testing.T) {
 	until := start.Add(30 * time.Second)
-	s := newService(nil, instance("here"), instance("missing", missing(until)))
+	s := newService(balancer.Config{}, instance("here"), instance("missing", missing(until)))
 	// That its time is over is for the watch to say, which asks Consul first.
 	if got := s.picked(t, 100, until.Add(time.Minute)); got["missing"] != 50 {
 		t.Errorf("got %v after the time is over; want both evenly", got)
@@ -180,16 +196,16 @@ func TestMissingInstanceIsUsedUntilASnapshotLacksIt(t *testing.T) {
 
 func TestUnreachableMissingInstanceIsDroppedUnlessItIsTheLast(t *testing.T) {
 	until, later := start.Add(30*time.Second), start.Add(20*time.Second) // no failure counts any more
-	s := newService(nil, instance("a", missing(until)), instance("b", missing(until)), instance("c", missing(until)))
+	s := newService(balancer.Config{}, instance("a", missing(until)), instance("b", missing(until)), instance("c", missing(until)))
 	unreachable := func(want string) {
 		t.Helper()
 		for {
 			lease := s.pick(t, start)
 			if id(lease) == want {
-				lease.Done(balancer.Outcome{At: start, Failed: true, Unreachable: true})
+				lease.Done(result(outcome.Unreachable, start))
 				return
 			}
-			lease.Done(balancer.Outcome{At: start, Failed: true}) // failed, but reached
+			lease.Done(result(outcome.Broken, start)) // failed, but reached
 		}
 	}
 	unreachable("a")
@@ -218,28 +234,28 @@ func TestUnreachableMissingInstanceIsDroppedUnlessItIsTheLast(t *testing.T) {
 }
 
 func TestMissingInstanceIsDroppedWhenACriticalOneIsLeft(t *testing.T) {
-	s := newService(nil, instance("a", missing(start.Add(time.Minute))), instance("b", state(catalog.StateCritical)))
+	s := newService(balancer.Config{}, instance("a", missing(start.Add(time.Minute))), instance("b", state(catalog.StateCritical)))
 	lease := s.pick(t, start)
 	if id(lease) != "a" {
 		t.Fatalf("got %s; want the missing one before the critical one", id(lease))
 	}
-	lease.Done(balancer.Outcome{At: start, Failed: true, Unreachable: true})
+	lease.Done(result(outcome.Unreachable, start))
 	if got := s.picked(t, 10, start); got["b"] != 10 || !s.Counts(start).Panic {
 		t.Errorf("got %v; want panic mode", got)
 	}
 }
 
 func TestUnreachableInstanceThatIsNotMissingStays(t *testing.T) {
-	s := newService(nil, instance("a"), instance("b"))
+	s := newService(balancer.Config{}, instance("a"), instance("b"))
 	lease := s.pick(t, start)
-	lease.Done(balancer.Outcome{At: start, Failed: true, Unreachable: true})
+	lease.Done(result(outcome.Unreachable, start))
 	if got := s.picked(t, 100, start.Add(time.Second)); len(got) != 2 {
 		t.Errorf("got %v; want both", got)
 	}
 }
 
 func TestEndpointSurvivesARefresh(t *testing.T) {
-	s := newService(nil, instance("a"), instance("b"))
+	s := newService(balancer.Config{}, instance("a"), instance("b"))
 	before := s.pick(t, start)
 	e := before.Endpoint()
 	s.publish(start, instance("a", weight(3)), instance("b", weight(3)), instance("c"))
@@ -253,40 +269,41 @@ func TestEndpointSurvivesARefresh(t *testing.T) {
 	if !found || len(s.Endpoints()) != 3 {
 		t.Error("the endpoint was made anew")
 	}
-	before.Done(balancer.Outcome{At: start})
+	before.Done(result(outcome.None, start))
 	if e.InFlight() != 0 {
 		t.Errorf("got %d in flight after Done; want 0", e.InFlight())
 	}
 }
 
 func TestInstanceThatMovedIsAnotherEndpoint(t *testing.T) {
-	s := newService(nil, instance("a"))
+	s := newService(balancer.Config{}, instance("a"))
 	before := s.pick(t, start)
 	s.publish(start, instance("a", func(i *catalog.Instance) { i.Port++ }))
 	after := s.pick(t, start)
 	if before.Endpoint() == after.Endpoint() || after.Endpoint().InFlight() != 1 {
 		t.Error("got the same endpoint at another address")
 	}
-	before.Done(balancer.Outcome{At: start})
+	before.Done(result(outcome.None, start))
 }
 
 func TestPickAvoidsATriedInstanceThatLeftAndCameBack(t *testing.T) {
-	s := newService(nil, instance("a"))
+	s := newService(balancer.Config{}, instance("a"))
 	tried := s.pick(t, start)
 	s.publish(start, instance("b"))
 	s.publish(start, instance("a"), instance("b"))
 	for range 20 {
 		lease := s.pick(t, start, tried.Endpoint())
-		if id(lease) != "b" || lease.Another() {
-			t.Fatalf("got %s, another left: %v; want b, the only one that was not tried", id(lease), lease.Another())
+		if id(lease) != "b" {
+			t.Fatalf("got %s; want b, the only one that was not tried", id(lease))
 		}
-		lease.Done(balancer.Outcome{At: start})
+		s.wantLeft(t, start, false, false, tried.Endpoint(), lease.Endpoint())
+		lease.Done(result(outcome.None, start))
 	}
-	tried.Done(balancer.Outcome{At: start})
+	tried.Done(result(outcome.None, start))
 }
 
 func TestUseIgnoresASnapshotThatComesLate(t *testing.T) {
-	s := newService(nil, instance("old"))
+	s := newService(balancer.Config{}, instance("old"))
 	old := s.feed.Current()
 	s.publish(start.Add(1), instance("new"))
 	s.Use(old, start.Add(1))
@@ -304,7 +321,7 @@ func TestUseIgnoresASnapshotThatComesLate(t *testing.T) {
 }
 
 func TestEntryThatIsListedTwiceCountsOnce(t *testing.T) {
-	s := newService(nil, instance("a"), instance("a"), instance("b"))
+	s := newService(balancer.Config{}, instance("a"), instance("a"), instance("b"))
 	if c := s.Counts(start); c.Known != 2 {
 		t.Errorf("got %+v; want 2 known", c)
 	}
@@ -312,10 +329,11 @@ func TestEntryThatIsListedTwiceCountsOnce(t *testing.T) {
 
 type stubborn struct{}
 
-func (stubborn) Pick(balancer.Ready, balancer.Request) *balancer.Endpoint { return nil }
+func (stubborn) Pick(balancer.Tier, balancer.Request) *balancer.Endpoint { return nil }
+func (stubborn) Learn(*balancer.Endpoint, outcome.Result)                {}
 
 func TestPickAnswersForAPolicyThatFindsNobody(t *testing.T) {
-	b := balancer.New("order", stubborn{}, nil)
+	b := balancer.New("order", balancer.Config{Policy: stubborn{}})
 	feed := catalog.NewFeed("order")
 	feed.Publish([]catalog.Instance{instance("a"), instance("b")}, start)
 	b.Use(feed.Current(), start)
@@ -325,7 +343,7 @@ func TestPickAnswersForAPolicyThatFindsNobody(t *testing.T) {
 }
 
 func TestPickUseAndDoneShareABalancer(t *testing.T) {
-	s := newService(nil)
+	s := newService(balancer.Config{Outliers: strict(t)})
 	until := start.Add(time.Hour)
 	var workers sync.WaitGroup
 	s.publish(start, instance("a"), instance("b"), instance("m", missing(until)))
@@ -336,11 +354,24 @@ func TestPickUseAndDoneShareABalancer(t *testing.T) {
 				s.Use(s.feed.Current(), now)
 				first := s.pick(t, now)
 				second := s.pick(t, now, first.Endpoint())
-				if first.Endpoint() == second.Endpoint() && first.Another() {
+				// Two stay in every snapshot, so another is left.
+				if first.Endpoint() == second.Endpoint() {
 					t.Error("a tried endpoint was picked while another was left")
 				}
-				first.Done(balancer.Outcome{At: now, Failed: true, Unreachable: k%3 == n})
-				second.Done(balancer.Outcome{At: now})
+				s.Left(balancer.Request{Now: now, Tried: []*balancer.Endpoint{first.Endpoint()}})
+				dial := second.Endpoint().Dial()
+				failure := outcome.Broken
+				if k%3 == n {
+					failure = outcome.Unreachable
+				}
+				first.Done(result(failure, now))
+				dial.Stalled()
+				body := second.Answered(result(outcome.OK, now))
+				body.Rest()
+				s.Counts(now)
+				dial.Done()
+				body.Resume()
+				body.Done(result(outcome.None, now))
 			}
 		})
 	}

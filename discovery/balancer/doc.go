@@ -6,27 +6,30 @@
 // request ended. Pick takes no lock and allocates nothing, whatever the number
 // of instances; all methods are safe for any number of goroutines.
 //
-// # Who is picked from
+// # What is picked from
 //
-// Instances that pass or warn, and missing ones until their time is over. A
-// missing instance to which no connection can be made is dropped at once,
-// unless it is the last one left. If that leaves nobody, the balancer panics in
-// the field's sense of the word: it picks among the critical ones rather than
-// fail everything, and says so in [Trace] and [Counts]; so it does for a request
-// that each of the others has failed. Instances that drain or are in maintenance
-// are never picked.
+// Each endpoint has a state by the outcomes of its requests ([outlier.State]) and
+// one that the registry says. From both come tiers, and a pick is made from the
+// best one in which an endpoint is left that the request was not tried at:
+// passing, warning and missing instances that are healthy, then those that are
+// suspect, then those on trial that have their one request; at last those that
+// are ejected or critical. Instances that drain or are in maintenance are never
+// picked.
 //
-// With a [Judge] ([NewJudged]; package outlier is one) an instance that fails too
-// often is ejected: not picked for a while, whatever the registry says of it, and
-// then on probation. A share may be out and never all. A request that everybody
-// else has failed is given to an ejected or a critical one.
+// A missing instance to which no connection can be made is dropped at once,
+// unless it is the last one left. If no instance passes, warns or is missing, the
+// balancer panics in the field's sense of the word: it picks among the critical
+// ones rather than fail everything, and says so in [Trace] and [Counts].
 //
-// # Who of those is picked
+// With [Config.Outliers] an instance that fails too often is ejected: a share may
+// be out and never all.
+//
+// # Which of those is picked
 //
 // The [Policy] decides: [PeakEWMA], the default, by latency and load, [P2C] by
-// load alone, both by weight. Neither picks an instance again that has failed the
-// same request while another is left.
+// load alone, both by weight. A policy of one's own ranks the endpoints of a tier
+// and has the same promises.
 //
 // Endpoints are kept by [catalog.Key], so that what is known of an instance
-// (its requests in flight, its latency, whether it is ejected) survives a new snapshot.
+// (its requests in flight, its latency, its health) survives a new snapshot.
 package balancer

@@ -1,129 +1,152 @@
 package balancer
 
 import (
+	"container/heap"
 	"slices"
 	"time"
+
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
+	"github.com/rollcall-mesh/rollcall/discovery/outlier"
 )
 
-// note lets the policy and the judge learn from an outcome.
-func (b *Balancer) note(e *Endpoint, o Outcome) {
-	if b.learner != nil {
-		b.learner.learn(e, o)
-	}
-	if e.record == nil {
+// Note lets policy and health learn what was seen of an endpoint. Leases call it
+// for what they were told; it is called besides for what no lease tells, such as
+// the end of a dial whose request has gone elsewhere.
+func (b *Balancer) Note(e *Endpoint, r outcome.Result) {
+	b.policy.Learn(e, r)
+	proof := r.Code.Row().Proves
+	e.remember(r, proof)
+	if proof == outcome.Silence && b.asSilent(e, r) {
 		return
 	}
-	v := e.record.Note(o)
-	if v.Trusted {
-		b.trust(e, o.At)
+	if d := e.health.Note(r); d > 0 {
+		b.eject(e, r, d)
 	}
-	if v.Eject > 0 {
-		b.eject(e, v, o.At)
+	if proof == outcome.Absent && e.instance.Load().Missing() {
+		b.drop(e, r.At)
 	}
 }
 
-// trust ends a probation, unless another outcome has ejected the endpoint since
-// the judge said so.
-func (b *Balancer) trust(e *Endpoint, now time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !e.ejectedAt(now) {
-		e.probation.Store(false)
+// remember keeps how long the endpoint's latest answer to the group took.
+func (e *Endpoint) remember(r outcome.Result, proof outcome.Proof) {
+	switch {
+	case proof == outcome.Silence:
+		e.took[r.Group].Store(int64(never))
+	case r.Latency > 0 && (proof == outcome.Good || proof == outcome.Bad):
+		e.took[r.Group].Store(int64(r.Latency))
 	}
+}
+
+// never is how long an answer takes that does not come.
+const never = time.Duration(1<<63 - 1)
+
+// asSilent reports whether the others are as silent: what is known of them for
+// this group of requests says that none has answered in less than this silence
+// lasted. While nothing is known of any, they are not.
+func (b *Balancer) asSilent(e *Endpoint, r outcome.Result) bool {
+	s, known := b.set.Load(), false
+	for _, other := range s.all[:s.use] {
+		took := time.Duration(other.took[r.Group].Load())
+		switch {
+		case other == e || took == 0:
+		case took < r.Latency:
+			return false
+		default:
+			known = true
+		}
+	}
+	return known
 }
 
 // eject takes an endpoint out of use, if another one may be.
-func (b *Balancer) eject(e *Endpoint, v Verdict, now time.Time) {
-	if !b.room(b.current(now)) {
+func (b *Balancer) eject(e *Endpoint, r outcome.Result, d time.Duration) {
+	if s := b.set.Load(); b.Counts(r.At).Ejected >= b.rules.Most(s.use) {
 		return // without the lock: when all fail, every failure comes here
 	}
-	x := Ejection{At: now, Until: now.Add(v.Eject), Reason: v.Reason}
-	if !b.takeOut(e, &x) {
-		return
-	}
-	e.record.Ejected(x)
-	if b.ejected != nil {
+	x, done := b.takeOut(e, r, d)
+	if done && b.ejected != nil {
 		b.ejected(b.service, e.Instance(), x)
 	}
 }
 
-// takeOut makes the set without the endpoint; false if that may not be, or if
-// somebody else has just done so.
-func (b *Balancer) takeOut(e *Endpoint, x *Ejection) bool {
+// takeOut is eject with the lock held; false if that may not be, or has just
+// been done.
+func (b *Balancer) takeOut(e *Endpoint, r outcome.Result, d time.Duration) (x outlier.Ejection, done bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.set.Load()
-	if e.snapshot != s.snapshot || !e.inUse || e.ejectedAt(x.At) || !b.room(s) {
-		return false
+	b.release(s, r.At)
+	if e.snapshot != s.snapshot || !e.inUse || len(b.outs) >= b.rules.Most(s.use) {
+		return x, false
 	}
-	e.probation.Store(true)
-	e.ejection.Store(x)
-	b.set.Store(b.build(s.snapshot, s.known, x.At))
-	return true
-}
-
-// room reports whether one more of a set may be out.
-func (b *Balancer) room(s *set) bool {
-	return s.counts.Ejected < b.most(s.ready.Len()+s.counts.Ejected)
-}
-
-// most is how many of n may be out: never all.
-func (b *Balancer) most(n int) int {
-	if b.judge == nil || n == 0 {
-		return 0
+	if x, done = e.health.Eject(r, d); !done {
+		return x, false
 	}
-	return min(max(b.judge.Most(n), 0), n-1)
+	e.excused.Store(false)
+	heap.Push(&b.outs, out{e, x.Until})
+	b.count(s)
+	return x, true
 }
 
-// sift takes the ejected ones out of those in use, and says when the first of
-// them is back: zero if none is out. More may have been ejected than are allowed
-// to be out of a set that has shrunk since; then those who are back first are
-// used already. Call it with the mutex held.
-func (b *Balancer) sift(use []*Endpoint, now time.Time) (left []*Endpoint, back time.Time) {
-	var out []*Endpoint
-	for _, e := range use {
-		if e.ejectedAt(now) {
-			out = append(out, e)
+// release forgets the ejections that are over. Call it with the mutex held.
+func (b *Balancer) release(s *set, now time.Time) {
+	before := len(b.outs)
+	for len(b.outs) > 0 && !now.Before(b.outs[0].until) {
+		heap.Pop(&b.outs)
+	}
+	if len(b.outs) != before {
+		b.count(s)
+	}
+}
+
+// count tells those without the lock how many are out, and until when that holds.
+func (b *Balancer) count(s *set) {
+	s.ejected.Store(int64(len(b.outs)))
+	back := int64(0)
+	if len(b.outs) > 0 {
+		back = int64(b.outs[0].until.Sub(b.base))
+	}
+	s.back.Store(back)
+}
+
+// cap lets back into use, on trial, those of the ejected that are more than may
+// be out of a set that has shrunk since: those whose time is over first. Call it
+// with the mutex held.
+func (b *Balancer) cap(s *set, now time.Time) {
+	b.outs = nil
+	for _, e := range s.all[:s.use] {
+		e.excused.Store(false)
+		if x := e.health.Ejection(); e.health.State(now) == outlier.Ejected {
+			b.outs = append(b.outs, out{e, x.Until})
 		}
 	}
-	if len(out) == 0 {
-		return use, time.Time{}
+	if len(b.outs) == 0 {
+		return
 	}
-	until := func(e *Endpoint) time.Time { return e.ejection.Load().Until }
-	slices.SortStableFunc(out, func(a, b *Endpoint) int { return until(a).Compare(until(b)) })
-	out = out[max(0, len(out)-b.most(len(use))):]
-	if len(out) == 0 {
-		return use, time.Time{}
+	slices.SortStableFunc(b.outs, func(a, b out) int { return a.until.Compare(b.until) })
+	excused := max(0, len(b.outs)-b.rules.Most(s.use))
+	for _, o := range b.outs[:excused] {
+		o.endpoint.excused.Store(true)
 	}
-	isOut := make(map[*Endpoint]bool, len(out))
-	for _, e := range out {
-		isOut[e] = true
-	}
-	left = make([]*Endpoint, 0, len(use)-len(out))
-	for _, e := range use {
-		if !isOut[e] {
-			left = append(left, e)
-		}
-	}
-	return left, until(out[0])
+	b.outs = b.outs[excused:] // in order, so a heap
+	b.count(s)
 }
 
-// ejectedAt reports whether the endpoint's ejection is not over.
-func (e *Endpoint) ejectedAt(now time.Time) bool {
-	x := e.ejection.Load()
-	return x != nil && !x.Over(now)
+// out is an ejected endpoint.
+type out struct {
+	endpoint *Endpoint
+	until    time.Time
 }
 
-// Ejection returns the endpoint's latest ejection, the zero value if it never
-// was. If the set has shrunk the endpoint may be in use before it is over, see
-// Judge.Most.
-func (e *Endpoint) Ejection() Ejection {
-	if x := e.ejection.Load(); x != nil {
-		return *x
-	}
-	return Ejection{}
-}
+// outs is a heap of them (container/heap), by when they are back.
+type outs []out
 
-// OnProbation reports whether the endpoint was ejected and has not regained its
-// Judge's trust.
-func (e *Endpoint) OnProbation() bool { return e.probation.Load() }
+func (o outs) Len() int           { return len(o) }
+func (o outs) Less(i, j int) bool { return o[i].until.Before(o[j].until) }
+func (o outs) Swap(i, j int)      { o[i], o[j] = o[j], o[i] }
+func (o *outs) Push(x any)        { *o = append(*o, x.(out)) }
+func (o *outs) Pop() any {
+	last := (*o)[len(*o)-1]
+	*o = (*o)[:len(*o)-1]
+	return last
+}

@@ -9,35 +9,28 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
+	"github.com/rollcall-mesh/rollcall/discovery/outlier"
 )
 
-// strict ejects at each failure for 10s, and trusts again after an answer.
-type strict struct {
-	most    func(n int) int
-	granted atomic.Int32
-}
-
-func (j *strict) Record() balancer.Record { return (*strictRecord)(j) }
-func (j *strict) Most(n int) int          { return j.most(n) }
-
-type strictRecord strict
-
-func (r *strictRecord) Note(o balancer.Outcome) (v balancer.Verdict) {
-	if o.Failed {
-		v.Eject, v.Reason = 10*time.Second, "error"
+func rules(t testing.TB, cfg outlier.Config) *outlier.Rules {
+	t.Helper()
+	rules, err := outlier.New(cfg)
+	if err != nil {
+		t.Fatal(err)
 	}
-	v.Trusted = o.Status == 200
-	return v
+	return rules
 }
 
-func (r *strictRecord) Ejected(balancer.Ejection) { r.granted.Add(1) }
+// strict returns rules that eject at each failure, half at most and for 10s, and
+// trust again after an answer.
+func strict(t testing.TB) *outlier.Rules {
+	return rules(t, outlier.Config{Consecutive: 1, Ejection: 10 * time.Second, MaxEjection: 10 * time.Second, Probation: 1})
+}
 
-func half(n int) int { return n / 2 }
-
-func newJudged(policy balancer.Policy, judge balancer.Judge, trace *balancer.Trace, instances ...catalog.Instance) *service {
-	s := &service{balancer.NewJudged("order", policy, judge, trace), catalog.NewFeed("order")}
-	s.publish(start, instances...)
-	return s
+// newStrict is a service of those rules.
+func newStrict(t testing.TB, policy balancer.Policy, instances ...catalog.Instance) *service {
+	return newService(balancer.Config{Policy: policy, Outliers: strict(t)}, instances...)
 }
 
 // fail lets an instance fail.
@@ -46,14 +39,14 @@ func (s *service) fail(t *testing.T, want string, now time.Time) {
 	var held []balancer.Lease
 	defer func() {
 		for _, lease := range held {
-			lease.Done(balancer.Outcome{At: now})
+			lease.Done(result(outcome.None, now))
 		}
 	}()
 	var tried []*balancer.Endpoint
 	for range len(s.Endpoints()) {
 		lease := s.pick(t, now, tried...)
 		if id(lease) == want {
-			lease.Done(balancer.Outcome{At: now, Failed: true, Status: 500})
+			lease.Done(result(outcome.Error, now))
 			return
 		}
 		held, tried = append(held, lease), append(tried, lease.Endpoint())
@@ -65,11 +58,11 @@ func TestEjectedInstanceIsNotPickedUntilItsTimeIsOver(t *testing.T) {
 	for name, policy := range map[string]balancer.Policy{"PeakEWMA": balancer.PeakEWMA{}, "P2C": balancer.P2C{}} {
 		t.Run(name, func(t *testing.T) {
 			var told []string
-			s := newJudged(policy, &strict{most: half}, &balancer.Trace{
-				Ejected: func(service string, i catalog.Instance, x balancer.Ejection) {
+			s := newService(balancer.Config{Policy: policy, Outliers: strict(t), Trace: &balancer.Trace{
+				Ejected: func(service string, i catalog.Instance, x outlier.Ejection) {
 					told = append(told, fmt.Sprint(service, " ", i.ID, " ", x.Reason, " ", x.Until.Sub(x.At)))
 				},
-			}, weighted(1, 1, 1)...)
+			}}, weighted(1, 1, 1)...)
 			s.fail(t, "0", start)
 			until := start.Add(10 * time.Second)
 			if got := s.picked(t, 100, until.Add(-1)); got["0"] != 0 {
@@ -85,16 +78,16 @@ func TestEjectedInstanceIsNotPickedUntilItsTimeIsOver(t *testing.T) {
 				t.Errorf("got %v; want about a third for the one that is back", got)
 			}
 			if c := s.Counts(until); c.Ejected != 0 {
-				t.Errorf("got %+v; want nobody ejected", c)
+				t.Errorf("got %+v; want none ejected", c)
 			}
 		})
 	}
 }
 
-func TestInstanceOnProbationGetsOneRequestAtATime(t *testing.T) {
+func TestInstanceOnTrialGetsOneRequestAtATime(t *testing.T) {
 	for name, policy := range map[string]balancer.Policy{"PeakEWMA": balancer.PeakEWMA{}, "P2C": balancer.P2C{}} {
 		t.Run(name, func(t *testing.T) {
-			s := newJudged(policy, &strict{most: half}, nil, weighted(1, 1, 1)...)
+			s := newStrict(t, policy, weighted(1, 1, 1)...)
 			s.fail(t, "0", start)
 			now := start.Add(10 * time.Second)
 			var open []balancer.Lease
@@ -107,10 +100,10 @@ func TestInstanceOnProbationGetsOneRequestAtATime(t *testing.T) {
 				return got
 			}
 			if got := load(); got["0"] != 1 {
-				t.Errorf("got %v; want one request on the one on probation", got)
+				t.Errorf("got %v; want one request on the one on trial", got)
 			}
 			for _, lease := range open {
-				lease.Done(balancer.Outcome{At: now, Status: 200})
+				lease.Done(result(outcome.OK, now))
 			}
 			if got := load(); got["0"] < 17 || got["0"] > 23 {
 				t.Errorf("got %v; want 20 on the one that is trusted again", got)
@@ -119,8 +112,8 @@ func TestInstanceOnProbationGetsOneRequestAtATime(t *testing.T) {
 	}
 }
 
-func TestInstanceOnProbationIsUsedWhenNobodyElseIsLeft(t *testing.T) {
-	s := newJudged(nil, &strict{most: half}, nil, weighted(1, 1)...)
+func TestInstanceOnTrialIsUsedWhenNobodyElseIsLeft(t *testing.T) {
+	s := newStrict(t, nil, weighted(1, 1)...)
 	s.fail(t, "0", start)
 	now := start.Add(10 * time.Second)
 	s.publish(now, weighted(1)...)
@@ -132,13 +125,15 @@ func TestInstanceOnProbationIsUsedWhenNobodyElseIsLeft(t *testing.T) {
 }
 
 func TestOfThreeInstancesOneMayBeEjected(t *testing.T) {
-	judge := &strict{most: half}
-	s := newJudged(nil, judge, nil, weighted(1, 1, 1)...)
+	told := 0
+	s := newService(balancer.Config{Outliers: strict(t), Trace: &balancer.Trace{
+		Ejected: func(string, catalog.Instance, outlier.Ejection) { told++ },
+	}}, weighted(1, 1, 1)...)
 	for n := range 3 {
 		s.fail(t, fmt.Sprint(n), start)
 	}
-	if c := s.Counts(start); c.Ejected != 1 || judge.granted.Load() != 1 {
-		t.Errorf("got %+v, %d granted; want 1 ejected", c, judge.granted.Load())
+	if c := s.Counts(start); c.Ejected != 1 || told != 1 {
+		t.Errorf("got %+v, %d told; want 1 ejected", c, told)
 	}
 	later := start.Add(time.Second)
 	if got := s.picked(t, 100, later); got["0"] != 0 || len(got) != 2 {
@@ -146,12 +141,13 @@ func TestOfThreeInstancesOneMayBeEjected(t *testing.T) {
 	}
 }
 
-func TestOneInstanceIsNeverEjectedWhateverTheJudgeSays(t *testing.T) {
+func TestOneInstanceIsNeverEjectedWhateverTheRulesSay(t *testing.T) {
 	for n := 1; n <= 4; n++ {
-		s := newJudged(nil, &strict{most: func(n int) int { return n }}, nil, fleet(n)...)
+		all := rules(t, outlier.Config{Consecutive: 1, MaxEjected: 100})
+		s := newService(balancer.Config{Outliers: all}, fleet(n)...)
 		for range 100 {
 			lease := s.pick(t, start)
-			lease.Done(balancer.Outcome{At: start, Failed: true, Status: 500})
+			lease.Done(result(outcome.Error, start))
 		}
 		if c := s.Counts(start); c.Ejected != n-1 {
 			t.Errorf("%d instances: got %+v; want all but one ejected", n, c)
@@ -160,7 +156,7 @@ func TestOneInstanceIsNeverEjectedWhateverTheJudgeSays(t *testing.T) {
 }
 
 func TestSetThatShrinksLetsTheEjectedBackThatAreOverTheCap(t *testing.T) {
-	s := newJudged(nil, &strict{most: half}, nil, weighted(1, 1, 1, 1)...)
+	s := newStrict(t, nil, weighted(1, 1, 1, 1)...)
 	s.fail(t, "0", start)
 	s.fail(t, "1", start.Add(time.Second))
 	if c := s.Counts(start.Add(time.Second)); c.Ejected != 2 {
@@ -182,7 +178,7 @@ func TestSetThatShrinksLetsTheEjectedBackThatAreOverTheCap(t *testing.T) {
 }
 
 func TestEjectionSurvivesAChangeOfTheSet(t *testing.T) {
-	s := newJudged(nil, &strict{most: half}, nil, weighted(1, 1, 1)...)
+	s := newStrict(t, nil, weighted(1, 1, 1)...)
 	s.fail(t, "0", start)
 	for n := range 5 {
 		now := start.Add(time.Duration(n) * time.Second)
@@ -195,7 +191,7 @@ func TestEjectionSurvivesAChangeOfTheSet(t *testing.T) {
 
 func TestCriticalInstancesAreOutsideOfTheCap(t *testing.T) {
 	critical := instance("critical", state(catalog.StateCritical))
-	s := newJudged(nil, &strict{most: half}, nil, instance("0"), instance("1"), critical)
+	s := newStrict(t, nil, instance("0"), instance("1"), critical)
 	s.fail(t, "0", start)
 	if c := s.Counts(start); c.Ejected != 1 || c.Critical != 1 || c.Ready != 2 {
 		t.Errorf("got %+v; want 1 of 2 ejected, beside the critical one", c)
@@ -213,7 +209,7 @@ func TestCriticalInstancesAreEjectedInPanicModeToo(t *testing.T) {
 	for n := range 3 {
 		all = append(all, instance(fmt.Sprint(n), state(catalog.StateCritical)))
 	}
-	s := newJudged(nil, &strict{most: half}, nil, all...)
+	s := newStrict(t, nil, all...)
 	s.fail(t, "0", start)
 	if got := s.picked(t, 60, start); got["0"] != 0 || !s.Counts(start).Panic || s.Counts(start).Ejected != 1 {
 		t.Errorf("got %v, %+v; want panic without the one that fails", got, s.Counts(start))
@@ -221,89 +217,70 @@ func TestCriticalInstancesAreEjectedInPanicModeToo(t *testing.T) {
 }
 
 func TestEndpointSaysWhenAndWhyItWasEjected(t *testing.T) {
-	s := newJudged(nil, &strict{most: half}, nil, weighted(1, 1)...)
+	s := newStrict(t, nil, weighted(1, 1)...)
 	e := s.Endpoints()[0]
-	if x := e.Ejection(); x != (balancer.Ejection{}) || e.OnProbation() || !x.Over(start) {
-		t.Errorf("got %+v; want the zero value before any ejection", x)
+	if x := e.Ejection(); x != (outlier.Ejection{}) || e.State(start) != outlier.Healthy || !x.Over(start) {
+		t.Errorf("got %+v, %v; want the zero value before any ejection", x, e.State(start))
 	}
 	s.fail(t, "0", start)
-	want := balancer.Ejection{At: start, Until: start.Add(10 * time.Second), Reason: "error"}
-	if x := e.Ejection(); x != want || !e.OnProbation() {
-		t.Errorf("got %+v; want %+v", x, want)
+	want := outlier.Ejection{At: start, Until: start.Add(10 * time.Second), Reason: outcome.Error}
+	if x := e.Ejection(); x != want || e.State(start) != outlier.Ejected || e.State(want.Until) != outlier.OnTrial {
+		t.Errorf("got %+v, %v; want %+v", x, e.State(start), want)
 	}
 }
 
 func TestOneOfTwoThatFailAtOnceIsEjected(t *testing.T) {
-	judge := &strict{most: half}
-	s := newJudged(nil, judge, nil, weighted(1, 1, 1)...)
+	var told atomic.Int32
+	s := newService(balancer.Config{Outliers: strict(t), Trace: &balancer.Trace{
+		Ejected: func(string, catalog.Instance, outlier.Ejection) { told.Add(1) },
+	}}, weighted(1, 1, 1)...)
 	var workers sync.WaitGroup
 	for range 8 {
 		workers.Go(func() {
 			for range 200 {
-				s.pick(t, start).Done(balancer.Outcome{At: start, Failed: true, Status: 500})
+				s.pick(t, start).Done(result(outcome.Error, start))
 			}
 		})
 	}
 	workers.Wait()
-	if c := s.Counts(start); c.Ejected != 1 || judge.granted.Load() != 1 {
-		t.Errorf("got %+v, %d granted; want 1", c, judge.granted.Load())
+	if c := s.Counts(start); c.Ejected != 1 || told.Load() != 1 {
+		t.Errorf("got %+v, %d told; want 1", c, told.Load())
 	}
 }
 
-// late is a judge who trusts at each answer, and lets something happen before it
-// says so.
-type late struct {
-	strict
-	before func()
-}
-
-func (j *late) Record() balancer.Record { return (*lateRecord)(j) }
-
-type lateRecord late
-
-func (r *lateRecord) Note(o balancer.Outcome) balancer.Verdict {
-	if before := r.before; o.Status == 200 && before != nil {
-		r.before = nil
-		before()
-	}
-	return (*strictRecord)(&r.strict).Note(o)
-}
-
-func (r *lateRecord) Ejected(balancer.Ejection) {}
-
-func TestAnswerUnderWayDoesNotEndTheProbationOfOneJustEjected(t *testing.T) {
-	judge := &late{strict: strict{most: half}}
-	s := newJudged(nil, judge, nil, weighted(1, 1)...)
-	good := s.pick(t, start)
-	judge.before = func() { s.fail(t, id(good), start) }
-	good.Done(balancer.Outcome{At: start, Status: 200})
-	if e := good.Endpoint(); e.Ejection() == (balancer.Ejection{}) || !e.OnProbation() {
-		t.Errorf("ejected %+v, on probation %v; want both", e.Ejection(), e.OnProbation())
-	}
-}
-
-func TestLeaseSaysWhetherAnotherIsInUseAndWhetherOneIsEjected(t *testing.T) {
-	s := newJudged(nil, &strict{most: half}, nil, weighted(1, 1, 1)...)
-	if l := s.pick(t, start); !l.Another() || l.Spare() {
-		t.Errorf("all well: got another %v, spare %v; want true and false", l.Another(), l.Spare())
-	}
-	s.fail(t, "0", start)
-	first := s.pick(t, start)
-	second := s.pick(t, start, first.Endpoint())
-	third := s.pick(t, start, first.Endpoint(), second.Endpoint())
-	for n, c := range []struct {
-		lease          balancer.Lease
-		another, spare bool
-	}{{first, true, true}, {second, false, true}, {third, false, false}} {
-		if c.lease.Another() != c.another || c.lease.Spare() != c.spare {
-			t.Errorf("pick %d: got another %v, spare %v; want %v and %v", n+1, c.lease.Another(), c.lease.Spare(), c.another, c.spare)
+// The one answers, and the other fails it: who is first differs.
+func TestAnswerUnderWayDoesNotEndTheTrialOfOneJustEjected(t *testing.T) {
+	for range 200 {
+		s := newStrict(t, nil, weighted(1, 1)...)
+		good := s.pick(t, start)
+		e := good.Endpoint()
+		var workers sync.WaitGroup
+		workers.Go(func() { good.Done(outcome.Result{Code: outcome.OK, Began: start, At: start.Add(time.Second)}) })
+		workers.Go(func() { s.fail(t, e.Instance().ID, start.Add(time.Second)) })
+		workers.Wait()
+		if x := e.Ejection(); x == (outlier.Ejection{}) || e.State(x.Until) != outlier.OnTrial {
+			t.Fatalf("ejected %+v, then %v; want it on trial", x, e.State(x.Until))
 		}
 	}
 }
 
+func TestLeftSaysWhetherAnotherIsInUseAndWhetherOneIsEjected(t *testing.T) {
+	s := newStrict(t, nil, weighted(1, 1, 1)...)
+	first := s.pick(t, start).Endpoint()
+	s.wantLeft(t, start, true, true, first)
+	s.fail(t, "0", start)
+	s.wantLeft(t, start, true, true)
+	first = s.pick(t, start).Endpoint()
+	s.wantLeft(t, start, true, true, first)
+	second := s.pick(t, start, first).Endpoint()
+	s.wantLeft(t, start, false, true, first, second)
+	third := s.pick(t, start, first, second).Endpoint()
+	s.wantLeft(t, start, false, false, first, second, third)
+}
+
 // It may be well again: to try it is better than to ask the same ones twice.
 func TestEjectedInstanceIsTriedByARequestThatAllOthersHaveFailed(t *testing.T) {
-	s := newJudged(nil, &strict{most: half}, nil, weighted(1, 1, 1)...)
+	s := newStrict(t, nil, weighted(1, 1, 1)...)
 	s.fail(t, "0", start)
 	first := s.pick(t, start)
 	second := s.pick(t, start, first.Endpoint())

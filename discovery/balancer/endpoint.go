@@ -5,44 +5,60 @@ import (
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
+	"github.com/rollcall-mesh/rollcall/discovery/outlier"
 )
 
 // Endpoint is an instance as this client knows it. It outlives snapshots: the
 // same [catalog.Key] is the same Endpoint for as long as snapshots hold it.
 type Endpoint struct {
-	key      catalog.Key // never changes
+	key      catalog.Key     // never changes
+	health   *outlier.Health // never changes
 	instance atomic.Pointer[catalog.Instance]
 	weight   atomic.Uint32
-	inFlight atomic.Int64
 	pass     atomic.Uint64 // virtual time of its next turn, see P2C
-	slot     atomic.Int32  // its index in the newest Ready; a hint, to be checked
+	slot     atomic.Int32  // its index in the newest set; a hint, to be checked
 	estimate estimate      // PeakEWMA's
-	record   Record        // the judge's; nil: there is none
-	held     atomic.Int32  // calls of Hold without Release
 
-	// They change with the Balancer's mutex held.
-	ejection  atomic.Pointer[Ejection] // the latest; nil: never
-	probation atomic.Bool
+	inFlight atomic.Int64 // leases that are not done, without bodies at rest
+	waiting  atomic.Int32 // those of them without headers
+	dialing  atomic.Int32 // connections being made
+	stalled  atomic.Int32 // those of them that take too long
+	took     [outcome.Groups]atomic.Int64
+
+	spare   atomic.Bool // critical while others are ready
+	excused atomic.Bool // ejected, and in use for the cap
 
 	// What follows is guarded by the Balancer's mutex.
 	snapshot *catalog.Snapshot // the last one that held it
 	dropped  time.Time         // MissingUntil of the absence it was dropped for
-	inUse    bool              // it is in the newest Ready
+	inUse    bool              // it is among those the newest set uses
 }
 
 // Instance returns what the newest snapshot said of it.
 func (e *Endpoint) Instance() catalog.Instance { return *e.instance.Load() }
 
-// InFlight returns the number of leases on it that are not done.
+// InFlight returns the number of requests that count as its load: those without
+// an answer, and those whose answer's body moves.
 func (e *Endpoint) InFlight() int { return int(e.inFlight.Load()) }
 
-// Hold has the endpoint get one request at a time while others are left, until
-// Release is called as often. It is for the time in which it is not known
-// whether anybody is at its address: while a connection is made.
-func (e *Endpoint) Hold() { e.held.Add(1) }
+// State returns how it stands by the outcomes of its requests, whatever the
+// registry says of it.
+func (e *Endpoint) State(now time.Time) outlier.State {
+	switch s := e.health.State(now); {
+	case s == outlier.Ejected && e.excused.Load():
+		return outlier.OnTrial
+	case s == outlier.Healthy && e.stalled.Load() > 0:
+		return outlier.Suspect
+	default:
+		return s
+	}
+}
 
-// Release takes one Hold back.
-func (e *Endpoint) Release() { e.held.Add(-1) }
+// Ejection returns the endpoint's latest ejection, the zero value if it never
+// was. If the set has shrunk the endpoint may be in use before it is over, see
+// outlier.Rules.Most.
+func (e *Endpoint) Ejection() outlier.Ejection { return e.health.Ejection() }
 
 // same reports whether both are the same instance at the same address.
 func (e *Endpoint) same(other *Endpoint) bool { return e == other || e.key == other.key }
@@ -55,58 +71,87 @@ func (e *Endpoint) gone() bool {
 	return i.Missing() && e.dropped.Equal(i.MissingUntil)
 }
 
-// Outcome is how a request ended.
-type Outcome struct {
-	// Failed means by the instance's fault; a caller who gave up is not, nor is
-	// an answer that says that another service is to blame.
-	Failed bool
-	// Load means that the instance shed the request before it did any work. It
-	// counts as load and not as failure: Failed is to be false.
-	Load bool
-	// Unreachable means that the instance was not found at its address: no
-	// connection could be made, or another service answered. It implies Failed.
-	Unreachable bool
-	// Status is that of the response, as HTTP has it; 0 means that none came,
-	// so that the outcome proves nothing good.
-	Status int
-	// Latency is the time to the response's headers; 0 means that none came.
-	Latency time.Duration
-	// At is the time at which the request ended. Required.
-	At time.Time
-}
-
-// Lease is the right to send one request to an endpoint, which counts as in
-// flight until Done. It is a value; its copies are the same lease.
+// Lease is the right to send one request to an endpoint, whose load it is until
+// Done, or Answered and the end of the Body. It is a value; its copies are the
+// same lease.
 type Lease struct {
 	balancer *Balancer
 	endpoint *Endpoint
-	another  bool
-	spare    bool
 }
 
 // Endpoint returns the endpoint that was picked.
 func (l Lease) Endpoint() *Endpoint { return l.endpoint }
 
-// Another reports whether, at the time of the pick, there was an endpoint
-// besides this one and those in Request.Tried that is in use: whether a retry
-// could go elsewhere.
-func (l Lease) Another() bool { return l.another }
-
-// Spare is Another for those that are out of use, ejected or critical: a retry
-// goes there when no other is left. A try that may yet be answered is better
-// waited for.
-func (l Lease) Spare() bool { return l.spare }
-
-// Done ends the lease. It must be called exactly once, whatever became of the
-// request: never means a load that stays for ever, twice means one that is
-// negative. The zero Lease has nothing to end.
-func (l Lease) Done(o Outcome) {
+// Done ends the lease. It or Answered must be called exactly once, whatever
+// became of the request: never means a load that stays for ever, twice means
+// one that is negative. The zero Lease has nothing to end.
+func (l Lease) Done(r outcome.Result) {
 	if l.endpoint == nil {
 		return
 	}
 	l.endpoint.inFlight.Add(-1)
-	l.balancer.note(l.endpoint, o)
-	if o.Unreachable && l.endpoint.instance.Load().Missing() {
-		l.balancer.drop(l.endpoint, o.At)
+	l.endpoint.waiting.Add(-1)
+	l.balancer.Note(l.endpoint, r)
+}
+
+// Answered says that the headers of an answer have come, which ends a trial. Its
+// body is a load until Body.Done.
+func (l Lease) Answered(r outcome.Result) Body {
+	l.endpoint.waiting.Add(-1)
+	l.balancer.Note(l.endpoint, r)
+	return Body(l)
+}
+
+// Body is the load of an answer's body.
+type Body Lease
+
+// Rest says that the body moves no byte for now, and is no load until Resume.
+func (b Body) Rest() { b.endpoint.inFlight.Add(-1) }
+
+// Resume ends what Rest began.
+func (b Body) Resume() { b.endpoint.inFlight.Add(1) }
+
+// Done ends a body that is not at rest: call Resume before on one that is. The
+// Result has a code only if there is something to tell.
+func (b Body) Done(r outcome.Result) {
+	b.endpoint.inFlight.Add(-1)
+	if r.Code != outcome.None {
+		b.balancer.Note(b.endpoint, r)
+	}
+}
+
+// Dial is a connection that is being made to an endpoint. Until it is known
+// whether anything is there the endpoint gets one request at a time, while
+// others are left: a dead one is met by one caller, not by all that come within
+// the time of a dial.
+type Dial struct {
+	endpoint *Endpoint
+	state    atomic.Uint32
+}
+
+const (
+	dialRuns = iota
+	dialStalled
+	dialDone
+)
+
+// Dial says that a connection is being made.
+func (e *Endpoint) Dial() *Dial {
+	e.dialing.Add(1)
+	return &Dial{endpoint: e}
+}
+
+// Stalled says that it takes too long: the endpoint is suspect until Done.
+func (d *Dial) Stalled() {
+	if d.state.CompareAndSwap(dialRuns, dialStalled) {
+		d.endpoint.stalled.Add(1)
+	}
+}
+
+// Done says that it has ended, well or not; call it once.
+func (d *Dial) Done() {
+	d.endpoint.dialing.Add(-1)
+	if d.state.Swap(dialDone) == dialStalled {
+		d.endpoint.stalled.Add(-1)
 	}
 }

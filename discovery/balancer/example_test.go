@@ -7,6 +7,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
 func Example() {
@@ -19,7 +20,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	order := balancer.New("order", balancer.P2C{}, nil)
+	order := balancer.New("order", balancer.Config{Policy: balancer.P2C{}})
 
 	// For each request:
 	snapshot, err := source.Latest(context.Background(), "order")
@@ -33,10 +34,10 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	instance := lease.Endpoint().Instance()
+	began, instance := time.Now(), lease.Endpoint().Instance()
 	fmt.Println(instance.ID, instance.Addr())
 	// … send the request to it …
-	lease.Done(balancer.Outcome{At: time.Now()})
+	lease.Done(outcome.Result{Code: outcome.OK, Began: began, At: time.Now(), Latency: time.Since(began)})
 
 	counts := order.Counts(time.Now())
 	fmt.Println(counts.Known, "known,", counts.Ready, "ready,", counts.Draining, "draining")

@@ -9,10 +9,9 @@ import (
 // estimate is what PeakEWMA knows of an endpoint. It is changed without a lock:
 // of two outcomes at the same instant one may count for less.
 type estimate struct {
-	cost  atomic.Uint64 // packed: when, and the latency then; 0: nothing known
-	seen  atomic.Uint64 // the two latencies before, 32 bits of microseconds each
-	bad   atomic.Int32  // failures and shed requests in a row
-	until atomic.Int64  // it is in penalty until then, Unix nanoseconds; 0: it is not
+	base time.Time     // times are counted from it, by the monotonic clock
+	cost atomic.Uint64 // packed: when, and the latency then; 0: nothing known
+	seen atomic.Uint64 // the two latencies before, 32 bits of microseconds each
 }
 
 // observe takes the latency of an answer.
@@ -36,12 +35,12 @@ func (s *estimate) observe(latency time.Duration, at time.Time, decay time.Durat
 func (s *estimate) add(micros float64, at time.Time, decay time.Duration) {
 	for {
 		old := s.cost.Load()
-		cost, age := unpack(old, at)
+		cost, age := unpack(old, s.millis(at))
 		if old != 0 && micros < cost {
 			w := math.Exp(-float64(age) / float64(decay))
 			micros = cost*w + micros*(1-w)
 		}
-		if s.cost.CompareAndSwap(old, pack(micros, at)) {
+		if s.cost.CompareAndSwap(old, pack(micros, s.millis(at))) {
 			return
 		}
 	}
@@ -58,7 +57,7 @@ func (s *estimate) latency(now time.Time, decay time.Duration) (micros float64, 
 	if state == 0 {
 		return 0, false
 	}
-	micros, age := unpack(state, now)
+	micros, age := unpack(state, s.millis(now))
 	if age > forgotten*decay {
 		return 0, false
 	}
@@ -68,41 +67,20 @@ func (s *estimate) latency(now time.Time, decay time.Duration) (micros float64, 
 	return micros, true
 }
 
-// slow begins a penalty, which doubles with each bad outcome in a row. One that
-// comes during a penalty is of a request that was sent before, or for want of
-// anybody better; it changes nothing.
-func (s *estimate) slow(at time.Time, first time.Duration, doublings int32) {
-	if s.inPenalty(at) {
-		return
-	}
-	n := min(s.bad.Add(1)-1, doublings)
-	s.until.Store(at.UnixNano() + int64(first<<n))
-}
-
-// well ends what bad outcomes have begun.
-func (s *estimate) well() {
-	if s.bad.Load() != 0 {
-		s.bad.Store(0)
-		s.until.Store(0)
-	}
-}
-
-func (s *estimate) inPenalty(now time.Time) bool {
-	until := s.until.Load()
-	return until != 0 && now.UnixNano() < until
-}
-
 // pack puts an estimate and its time into one word, so that both change at
 // once. The time is in milliseconds, of which 32 bits wrap around in 49 days.
-func pack(micros float64, at time.Time) uint64 {
-	return uint64(math.Float32bits(float32(micros)))<<32 | uint64(uint32(at.UnixMilli()))
+func pack(micros float64, millis uint32) uint64 {
+	return uint64(math.Float32bits(float32(micros)))<<32 | uint64(millis)
 }
+
+// millis is a time as an estimate packs it.
+func (s *estimate) millis(at time.Time) uint32 { return uint32(at.Sub(s.base).Milliseconds()) }
 
 // unpack returns the estimate and its age. One from the future is new, as
 // outcomes may come in any order; or it is so old that the time has wrapped.
-func unpack(state uint64, now time.Time) (micros float64, age time.Duration) {
+func unpack(state uint64, millis uint32) (micros float64, age time.Duration) {
 	const disorder = time.Hour
-	age = time.Duration(int32(uint32(now.UnixMilli())-uint32(state))) * time.Millisecond
+	age = time.Duration(int32(millis-uint32(state))) * time.Millisecond
 	switch {
 	case age < -disorder:
 		age = math.MaxInt64

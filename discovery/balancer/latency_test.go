@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// start is when the time of an estimate begins.
+var start = time.Unix(1_800_000_000, 0)
+
 func near(got, want time.Duration) bool {
 	return math.Abs(float64(got-want)) <= 0.01*float64(want)+float64(time.Microsecond)
 }
@@ -19,8 +22,7 @@ func known(t *testing.T, s *estimate, at time.Time, want time.Duration) {
 }
 
 func TestEstimateJumpsUpAndDecaysWithTime(t *testing.T) {
-	var s estimate
-	now := time.Unix(1_800_000_000, 0)
+	s, now := estimate{base: start}, start
 	for n := range 3 {
 		if _, ok := s.latency(now, time.Second); ok {
 			t.Fatalf("something is known after %d answers; want 3 first", n)
@@ -43,7 +45,8 @@ func TestEstimateJumpsUpAndDecaysWithTime(t *testing.T) {
 
 func TestEstimateKeepsItsAgeWhenTimeWrapsAround(t *testing.T) {
 	// 32 bits of milliseconds wrap here.
-	wrap := time.UnixMilli(400 << 32)
+	s := estimate{base: start}
+	wrap := start.Add(1 << 32 * time.Millisecond)
 	for _, c := range []struct {
 		at, now time.Time
 		want    time.Duration
@@ -53,34 +56,11 @@ func TestEstimateKeepsItsAgeWhenTimeWrapsAround(t *testing.T) {
 		{wrap, wrap.Add(25 * 24 * time.Hour), math.MaxInt64},
 		{wrap, wrap.Add(48 * 24 * time.Hour), math.MaxInt64},
 		{wrap, wrap.Add(24 * 24 * time.Hour), 24 * 24 * time.Hour},
+		{start, start.Add(-time.Second), 0}, // before the first Use
 	} {
-		micros, age := unpack(pack(1500, c.at), c.now)
+		micros, age := unpack(pack(1500, s.millis(c.at)), s.millis(c.now))
 		if micros != 1500 || age != c.want {
 			t.Errorf("from %v to %v: got %v µs, age %v; want 1500 µs, age %v", c.at, c.now, micros, age, c.want)
 		}
-	}
-}
-
-func TestPenaltyDoublesOncePerPenalty(t *testing.T) {
-	var s estimate
-	now := time.Unix(1_800_000_000, 0)
-	for n, want := range []time.Duration{50, 100, 200, 400, 800, 1600, 3200, 3200, 3200} {
-		want *= time.Millisecond
-		for range 5 { // those that were sent before it began
-			s.slow(now, failurePenalty, failureDoublings)
-		}
-		if !s.inPenalty(now.Add(want-1)) || s.inPenalty(now.Add(want)) {
-			t.Errorf("penalty %d does not last %v", n, want)
-		}
-		now = now.Add(want)
-	}
-	s.slow(now, failurePenalty, failureDoublings)
-	s.well()
-	if s.inPenalty(now) {
-		t.Error("an answer did not end the penalty")
-	}
-	s.slow(now, loadPenalty, loadDoublings)
-	if !s.inPenalty(now.Add(loadPenalty-1)) || s.inPenalty(now.Add(loadPenalty)) {
-		t.Errorf("the penalty of a shed request does not last %v", loadPenalty)
 	}
 }

@@ -3,7 +3,6 @@ package balancer_test
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -12,37 +11,109 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
+	"github.com/rollcall-mesh/rollcall/discovery/outlier"
 )
 
-// model says the rules again, in the plainest way: a list of instances, and
-// the absences for which one was dropped.
+const (
+	critical = catalog.StateCritical
+	draining = catalog.StateDraining
+)
+
+// model says the rules again, in the plainest way: a list of instances, the
+// absences for which one was dropped, and what is under way. How an endpoint
+// stands by its results it asks the endpoint; package outlier has a model of that.
 type model struct {
+	balancer  *balancer.Balancer
+	now       time.Time
 	instances []catalog.Instance
 	dropped   map[string]time.Time
+	leases    []*open
+	dials     []*dial
+}
+
+// open is a request, or the body of its answer.
+type open struct {
+	lease balancer.Lease
+	began time.Time
+	body  *balancer.Body // nil: no headers yet
+	rests bool
+}
+
+type dial struct {
+	*balancer.Dial
+	endpoint *balancer.Endpoint
+	stalled  bool
 }
 
 func (m *model) here(i catalog.Instance) bool {
 	return !i.Missing() || !m.dropped[i.ID].Equal(i.MissingUntil)
 }
 
-func (m *model) ids(want func(catalog.State) bool) map[string]bool {
-	found := map[string]bool{}
+func (m *model) count(want func(catalog.State) bool) (n int) {
 	for _, i := range m.instances {
 		if want(i.State) && m.here(i) {
-			found[i.ID] = true
+			n++
 		}
+	}
+	return n
+}
+
+func isCritical(s catalog.State) bool { return s == critical }
+func sendable(s catalog.State) bool   { return s.Ready() || isCritical(s) }
+
+// panics reports whether the critical ones are in use.
+func (m *model) panics() bool { return m.count(catalog.State.Ready) == 0 && m.count(isCritical) > 0 }
+
+// candidates returns the endpoints that may be sent to, and how good each is: 0
+// is the best, 3 is out of use.
+func (m *model) candidates() map[*balancer.Endpoint]int {
+	found := map[*balancer.Endpoint]int{}
+	for _, e := range m.balancer.Endpoints() {
+		i := e.Instance()
+		if !m.here(i) || !i.State.Ready() && i.State != critical {
+			continue
+		}
+		found[e] = m.rank(e, i.State == critical && !m.panics())
 	}
 	return found
 }
 
-func critical(s catalog.State) bool { return s == catalog.StateCritical }
-
-// usable returns whom a pick may choose, and whether that is panic.
-func (m *model) usable() (map[string]bool, bool) {
-	if ready := m.ids(catalog.State.Ready); len(ready) > 0 {
-		return ready, false
+func (m *model) rank(e *balancer.Endpoint, spare bool) int {
+	var waiting, dialing, stalled bool
+	for _, o := range m.leases {
+		waiting = waiting || o.lease.Endpoint() == e && o.body == nil
 	}
-	return m.ids(critical), true
+	for _, d := range m.dials {
+		dialing = dialing || d.endpoint == e
+		stalled = stalled || d.endpoint == e && d.stalled
+	}
+	switch state := e.State(m.now); {
+	case spare || state == outlier.Ejected:
+		return 3
+	case stalled || state == outlier.Suspect:
+		return 1
+	case waiting && (dialing || state == outlier.OnTrial):
+		return 2
+	}
+	return 0
+}
+
+// best returns those of the best rank, none of which is an instance of tried.
+func best(of map[*balancer.Endpoint]int, tried []*balancer.Endpoint) (found map[*balancer.Endpoint]bool, rank int) {
+	rank = 4
+	for e, r := range of {
+		if slices.ContainsFunc(tried, func(o *balancer.Endpoint) bool { return o.Instance().ID == e.Instance().ID }) {
+			continue
+		}
+		if r < rank {
+			found, rank = map[*balancer.Endpoint]bool{}, r
+		}
+		if r == rank {
+			found[e] = true
+		}
+	}
+	return found, rank
 }
 
 func (m *model) unreachable(id string) {
@@ -50,155 +121,201 @@ func (m *model) unreachable(id string) {
 		if i.ID != id || !i.Missing() || !m.here(i) {
 			continue
 		}
-		left := m.ids(func(s catalog.State) bool { return s.Ready() || critical(s) })
-		delete(left, id)
-		if len(left) > 0 {
+		others := m.count(sendable)
+		if sendable(i.State) {
+			others--
+		}
+		if others > 0 {
 			m.dropped[id] = i.MissingUntil
 		}
 	}
 }
 
-func TestPickKeepsTheRulesOverAnyHistory(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		now := start
-		feed, m := catalog.NewFeed("order"), &model{dropped: map[string]time.Time{}}
-		panicked := false
-		b := balancer.New("order", nil, &balancer.Trace{Picked: func(_ string, panicking bool) { panicked = panicking }})
-		type open struct {
-			lease balancer.Lease
-			id    string
+// note ends something by what is drawn.
+func (m *model) note(t *rapid.T, o *open, codes []outcome.Code, end func(outcome.Result)) {
+	r := outcome.Result{Code: rapid.SampledFrom(codes).Draw(t, "outcome"), Began: o.began, At: m.now, Latency: m.now.Sub(o.began)}
+	r.Group = outcome.Group(rapid.IntRange(0, int(outcome.Groups)-1).Draw(t, "group"))
+	e := o.lease.Endpoint()
+	if r.Code.Row().Proves == outcome.Absent && current(m.balancer, e) {
+		m.unreachable(e.Instance().ID)
+	}
+	end(r)
+}
+
+var drawn = []outcome.Code{
+	outcome.None, outcome.OK, outcome.OK, outcome.OK, outcome.Error, outcome.Broken, outcome.Unreachable, outcome.Unreachable,
+	outcome.Overload, outcome.Silent, outcome.Foreign, outcome.Canceled,
+}
+
+func (m *model) snapshot(t *rapid.T, feed *catalog.Feed) {
+	var next []catalog.Instance
+	for n := range 5 {
+		if rapid.Bool().Draw(t, "listed") {
+			i := instance(fmt.Sprint(n), weight(rapid.IntRange(1, 20).Draw(t, "weight")),
+				state(rapid.SampledFrom(catalog.States[:]).Draw(t, "state")))
+			if rapid.Bool().Draw(t, "missing") {
+				i.MissingUntil = m.now.Add(time.Duration(rapid.IntRange(-1, 5).Draw(t, "seconds")) * time.Second)
+			}
+			next = append(next, i)
 		}
-		var leases []open
+	}
+	for id := range m.dropped { // what leaves the list altogether is forgotten
+		if !slices.ContainsFunc(next, func(i catalog.Instance) bool { return i.ID == id }) {
+			delete(m.dropped, id)
+		}
+	}
+	m.instances = next
+	feed.Publish(slices.Clone(next), m.now)
+	m.balancer.Use(feed.Current(), m.now)
+}
+
+// pick checks a pick, and what Left has said of it.
+func (m *model) pick(t *rapid.T, panicked *bool) {
+	var tried []*balancer.Endpoint
+	for _, o := range m.leases {
+		if len(tried) < 4 && rapid.Bool().Draw(t, "tried") {
+			tried = append(tried, o.lease.Endpoint())
+		}
+	}
+	q := balancer.Request{Now: m.now, Tried: tried}
+	of := m.candidates()
+	inUse, found := m.balancer.Left(q)
+	lease, err := m.balancer.Pick(q)
+	if len(of) == 0 {
+		if !errors.Is(err, catalog.ErrNoInstance) || found || inUse {
+			t.Fatalf("got %v, left %v, with none to pick; want ErrNoInstance", err, found)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatalf("got %v; want one of %v", err, of)
+	}
+	want, rank := best(of, tried)
+	if found != (rank < 4) || inUse != (rank < 3) {
+		t.Fatalf("got one left %v, in use %v; the best is of rank %d", found, inUse, rank)
+	}
+	if !found { // any but the latest, or the only one
+		if want, rank = best(of, tried[len(tried)-1:]); rank == 4 {
+			want, rank = best(of, nil)
+		}
+	}
+	e := lease.Endpoint()
+	if !want[e] {
+		t.Fatalf("picked %s of rank %d; want one of rank %d: %v", id(lease), of[e], rank, want)
+	}
+	if panics := e.Instance().State == critical; *panicked != panics || m.balancer.Counts(m.now).Panic != m.panics() {
+		t.Fatalf("told panic %v, %+v, for %v", *panicked, m.balancer.Counts(m.now), e.Instance())
+	}
+	m.leases = append(m.leases, &open{lease: lease, began: m.now})
+}
+
+// check compares the counts.
+func (m *model) check(t *rapid.T, most func(int) int) {
+	c := m.balancer.Counts(m.now)
+	if c.Known != c.Ready+c.Critical+c.Draining+c.Maintenance || c.Missing > c.Known {
+		t.Fatalf("got %+v; want a sum that is right", c)
+	}
+	if want := m.count(catalog.State.Ready); c.Ready != want {
+		t.Fatalf("got %d ready; want %d", c.Ready, want)
+	}
+	use := c.Ready
+	if c.Panic {
+		use = c.Critical
+	}
+	ejected, load := 0, 0
+	for _, e := range m.balancer.Endpoints() {
+		if i := e.Instance(); m.here(i) && (i.State.Ready() || i.State == critical && c.Panic) && e.State(m.now) == outlier.Ejected {
+			ejected++
+		}
+		load += e.InFlight()
+	}
+	if c.Ejected != ejected || ejected > most(use) {
+		t.Fatalf("got %d ejected of %d, and %d say so; want the same, %d at most", c.Ejected, use, ejected, most(use))
+	}
+	want := 0
+	for _, o := range m.leases {
+		if !o.rests && current(m.balancer, o.lease.Endpoint()) {
+			want++
+		}
+	}
+	if load != want {
+		t.Fatalf("got %d in flight; want %d", load, want)
+	}
+}
+
+func TestPickKeepsTheRulesOverAnyHistory(t *testing.T) {
+	twice := rules(t, outlier.Config{Consecutive: 2, Probation: 2})
+	rapid.Check(t, func(t *rapid.T) {
+		feed, panicked := catalog.NewFeed("order"), false
+		m := &model{now: start, dropped: map[string]time.Time{}}
+		m.balancer = balancer.New("order", balancer.Config{
+			Policy: rapid.SampledFrom(policies).Draw(t, "policy"), Outliers: twice,
+			Trace: &balancer.Trace{Picked: func(_ string, panicking bool) { panicked = panicking }},
+		})
+		one := func(t *rapid.T, want func(*open) bool) *open {
+			some := slices.DeleteFunc(slices.Clone(m.leases), func(o *open) bool { return !want(o) })
+			if len(some) == 0 {
+				t.Skip("none")
+			}
+			return some[rapid.IntRange(0, len(some)-1).Draw(t, "lease")]
+		}
+		remove := func(o *open) { m.leases = slices.DeleteFunc(m.leases, func(p *open) bool { return p == o }) }
 		t.Repeat(map[string]func(*rapid.T){
-			"snapshot": func(t *rapid.T) {
-				var next []catalog.Instance
-				for n := range 5 {
-					if rapid.Bool().Draw(t, "listed") {
-						i := instance(fmt.Sprint(n), weight(rapid.IntRange(1, 20).Draw(t, "weight")),
-							state(rapid.SampledFrom(catalog.States[:]).Draw(t, "state")))
-						if rapid.Bool().Draw(t, "missing") {
-							i.MissingUntil = now.Add(time.Duration(rapid.IntRange(-1, 5).Draw(t, "seconds")) * time.Second)
-						}
-						next = append(next, i)
-					}
-				}
-				for id := range m.dropped { // who leaves the list altogether is forgotten
-					listed := false
-					for _, i := range next {
-						listed = listed || i.ID == id
-					}
-					if !listed {
-						delete(m.dropped, id)
-					}
-				}
-				m.instances = next
-				feed.Publish(append([]catalog.Instance(nil), next...), now)
-				b.Use(feed.Current(), now)
-			},
+			"snapshot": func(t *rapid.T) { m.snapshot(t, feed) },
 			"time": func(t *rapid.T) {
-				now = now.Add(time.Duration(rapid.IntRange(0, 3000).Draw(t, "ms")) * time.Millisecond)
+				m.now = m.now.Add(time.Duration(rapid.IntRange(0, 3000).Draw(t, "ms")) * time.Millisecond)
 			},
-			"pick": func(t *rapid.T) {
-				var tried []*balancer.Endpoint
-				for _, o := range leases {
-					if len(tried) < 3 && rapid.Bool().Draw(t, "tried") {
-						tried = append(tried, o.lease.Endpoint())
-					}
-				}
-				usable, panicking := m.usable()
-				lease, err := b.Pick(balancer.Request{Now: now, Tried: tried})
-				if len(usable) == 0 {
-					if !errors.Is(err, catalog.ErrNoInstance) {
-						t.Fatalf("got %v with nobody to pick; want ErrNoInstance", err)
-					}
-					return
-				}
-				if err != nil {
-					t.Fatalf("got %v; want one of %v", err, usable)
-				}
-				picked := id(lease)
-				// Those who are critical serve a request that all others have failed.
-				spares := map[string]bool{}
-				if !panicking {
-					spares = m.ids(critical)
-				}
-				untried := maps.Clone(usable)
-				for _, e := range tried {
-					delete(spares, e.Instance().ID)
-					delete(untried, e.Instance().ID)
-				}
-				if len(untried) == 0 && len(spares) > 0 {
-					if !spares[picked] || !panicked || lease.Another() || lease.Spare() != (len(spares) > 1) {
-						t.Fatalf("picked %s, panic %v, another %v, spare %v; want one of %v, which is panic", picked, panicked, lease.Another(), lease.Spare(), spares)
-					}
-					leases = append(leases, open{lease, picked})
-					return
-				}
-				if lease.Spare() != (len(spares) > 0) {
-					t.Fatalf("got a spare left: %v; want %v", lease.Spare(), spares)
-				}
-				if !usable[picked] {
-					t.Fatalf("picked %s; want one of %v", picked, usable)
-				}
-				if panicked != panicking || b.Counts(now).Panic != panicking {
-					t.Fatalf("got panic %v, %v; want %v", panicked, b.Counts(now).Panic, panicking)
-				}
-				left := len(usable)
-				wasTried := false
-				seen := map[string]bool{}
-				for _, e := range tried {
-					wasTried = wasTried || id(lease) == e.Instance().ID
-					if i := e.Instance(); usable[i.ID] && !seen[i.ID] {
-						seen[i.ID] = true
-						left--
-					}
-				}
-				if wasTried && left > 0 {
-					t.Fatalf("picked %s again while %d others were left", picked, left)
-				}
-				if !wasTried {
-					left--
-				}
-				if lease.Another() != (left > 0) {
-					t.Fatalf("got another left: %v; want %v", lease.Another(), left > 0)
-				}
-				leases = append(leases, open{lease, picked})
-			},
+			"pick":       func(t *rapid.T) { m.pick(t, &panicked) },
+			"pick again": func(t *rapid.T) { m.pick(t, &panicked) },
 			"done": func(t *rapid.T) {
-				if len(leases) == 0 {
-					t.Skip("no lease")
-				}
-				k := rapid.IntRange(0, len(leases)-1).Draw(t, "lease")
-				o := leases[k]
-				leases = append(leases[:k], leases[k+1:]...)
-				unreachable := rapid.Bool().Draw(t, "unreachable")
-				if unreachable && current(b, o.lease.Endpoint()) {
-					m.unreachable(o.id)
-				}
-				o.lease.Done(balancer.Outcome{At: now, Failed: unreachable, Unreachable: unreachable})
+				o := one(t, func(o *open) bool { return o.body == nil })
+				remove(o)
+				m.note(t, o, drawn, o.lease.Done)
 			},
-			"": func(t *rapid.T) {
-				c := b.Counts(now)
-				if c.Known != c.Ready+c.Critical+c.Draining+c.Maintenance || c.Missing > c.Known {
-					t.Fatalf("got %+v; want a sum that is right", c)
+			"answered": func(t *rapid.T) {
+				o := one(t, func(o *open) bool { return o.body == nil })
+				m.note(t, o, drawn, func(r outcome.Result) {
+					body := o.lease.Answered(r)
+					o.body = &body
+				})
+			},
+			"rest": func(t *rapid.T) {
+				o := one(t, func(o *open) bool { return o.body != nil && !o.rests })
+				o.body.Rest()
+				o.rests = true
+			},
+			"resume": func(t *rapid.T) {
+				o := one(t, func(o *open) bool { return o.rests })
+				o.body.Resume()
+				o.rests = false
+			},
+			"read": func(t *rapid.T) {
+				o := one(t, func(o *open) bool { return o.body != nil && !o.rests })
+				remove(o)
+				m.note(t, o, []outcome.Code{outcome.None, outcome.BodyBroken}, o.body.Done)
+			},
+			"dial": func(t *rapid.T) {
+				all := m.balancer.Endpoints()
+				if len(all) == 0 {
+					t.Skip("none")
 				}
-				if want := len(m.ids(catalog.State.Ready)); c.Ready != want {
-					t.Fatalf("got %d ready; want %d", c.Ready, want)
+				e := all[rapid.IntRange(0, len(all)-1).Draw(t, "endpoint")]
+				m.dials = append(m.dials, &dial{Dial: e.Dial(), endpoint: e})
+			},
+			"dial stalls or ends": func(t *rapid.T) {
+				if len(m.dials) == 0 {
+					t.Skip("none")
 				}
-				load := 0
-				for _, e := range b.Endpoints() {
-					load += e.InFlight()
-				}
-				want := 0
-				for _, o := range leases {
-					if current(b, o.lease.Endpoint()) {
-						want++
-					}
-				}
-				if load != want {
-					t.Fatalf("got %d in flight; want %d", load, want)
+				k := rapid.IntRange(0, len(m.dials)-1).Draw(t, "dial")
+				if d := m.dials[k]; rapid.Bool().Draw(t, "stalls") {
+					d.Stalled()
+					d.stalled = true
+				} else {
+					d.Done()
+					m.dials = slices.Delete(m.dials, k, k+1)
 				}
 			},
+			"": func(t *rapid.T) { m.check(t, twice.Most) },
 		})
 	})
 }

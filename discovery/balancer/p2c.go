@@ -1,6 +1,10 @@
 package balancer
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
+)
 
 // P2C is the power of two choices. Two endpoints are drawn
 // at random by weight, and the one with fewer requests in flight for its weight
@@ -19,27 +23,28 @@ import "sync/atomic"
 type P2C struct{}
 
 // Pick chooses an endpoint; nil when every one was tried.
-func (P2C) Pick(ready Ready, q Request) *Endpoint {
-	a := ready.Sample(q, nil)
-	if a == nil {
-		return nil
-	}
-	b := ready.Sample(q, a)
+func (P2C) Pick(t Tier, q Request) *Endpoint {
+	a, b := t.two(q)
 	if b == nil {
 		return a
 	}
-	ra, rb := a.rank(q.Now), b.rank(q.Now)
-	switch {
-	case ra < rb:
-		return ready.refuge(a, ra, q)
-	case rb < ra:
-		return ready.refuge(b, rb, q)
+	return t.lessLoaded(a, b)
+}
+
+// Learn does nothing: the load is counted by the endpoints.
+func (P2C) Learn(*Endpoint, outcome.Result) {}
+
+// two draws two endpoints; the second is nil if there is only one, and the first
+// too if there is none.
+func (t Tier) two(q Request) (a, b *Endpoint) {
+	if a = t.Sample(q, nil); a != nil {
+		b = t.Sample(q, a)
 	}
-	return ready.refuge(ready.lessLoaded(a, b), ra, q)
+	return a, b
 }
 
 // lessLoaded returns the one with fewer requests in flight for its weight.
-func (r Ready) lessLoaded(a, b *Endpoint) *Endpoint {
+func (t Tier) lessLoaded(a, b *Endpoint) *Endpoint {
 	wa, wb := int64(a.weight.Load()), int64(b.weight.Load())
 	fa, fb := a.inFlight.Load(), b.inFlight.Load()
 	switch {
@@ -48,13 +53,13 @@ func (r Ready) lessLoaded(a, b *Endpoint) *Endpoint {
 	case lighter(fb, wb, fa, wa):
 		return b
 	}
-	return r.nextTurn(a, b)
+	return t.nextTurn(a, b)
 }
 
 // nextTurn returns the one that was served least for its weight.
-func (r Ready) nextTurn(a, b *Endpoint) *Endpoint {
-	now := r.clock.Load()
-	if earlier(b.turn(now, r.slack), a.turn(now, r.slack)) {
+func (t Tier) nextTurn(a, b *Endpoint) *Endpoint {
+	now := t.clock.Load()
+	if earlier(b.turn(now, t.set.slack), a.turn(now, t.set.slack)) {
 		return b
 	}
 	return a

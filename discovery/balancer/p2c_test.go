@@ -9,6 +9,8 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
+	"github.com/rollcall-mesh/rollcall/discovery/outlier"
 )
 
 // wantShares checks that each of the instances 0, 1, … got the share of its
@@ -40,7 +42,7 @@ func TestLightLoadIsSharedEvenly(t *testing.T) {
 	const rounds = 200
 	near := 0
 	for range rounds {
-		s := newService(nil, weighted(1, 1, 1)...)
+		s := newService(balancer.Config{}, weighted(1, 1, 1)...)
 		got := s.picked(t, 60, start)
 		for n := range 3 {
 			calls := got[fmt.Sprint(n)]
@@ -63,7 +65,7 @@ func TestLightLoadIsSharedEvenly(t *testing.T) {
 func TestSharesFollowWeights(t *testing.T) {
 	for _, weights := range [][]int{{1}, {5, 5}, {1, 1, 1, 1, 1}, {1, 1, 8}, {10, 1, 1}, {1, 9}, {65535, 1, 65535}, {3, 2, 1, 3, 2, 1, 40}} {
 		t.Run(fmt.Sprint(weights), func(t *testing.T) {
-			wantShares(t, newService(nil, weighted(weights...)...).picked(t, 20_000, start), weights...)
+			wantShares(t, newService(balancer.Config{}, weighted(weights...)...).picked(t, 20_000, start), weights...)
 		})
 	}
 }
@@ -74,13 +76,13 @@ func TestSharesFollowWeightsUnderLoad(t *testing.T) {
 	for _, weights := range [][]int{{1, 1, 1}, {1, 1, 8}, {10, 1, 1}} {
 		for _, concurrency := range []int{2, 5, 24} {
 			t.Run(fmt.Sprint(weights, concurrency), func(t *testing.T) {
-				s := newService(nil, weighted(weights...)...)
+				s := newService(balancer.Config{}, weighted(weights...)...)
 				got := map[string]int{}
 				var open []balancer.Lease
 				for range 20_000 {
 					if len(open) == concurrency {
 						k := rand.IntN(len(open))
-						open[k].Done(balancer.Outcome{At: start})
+						open[k].Done(result(outcome.None, start))
 						open[k] = open[len(open)-1]
 						open = open[:len(open)-1]
 					}
@@ -95,14 +97,14 @@ func TestSharesFollowWeightsUnderLoad(t *testing.T) {
 }
 
 func TestBusyInstanceGetsLess(t *testing.T) {
-	s := newService(nil, weighted(1, 1, 1)...)
+	s := newService(balancer.Config{}, weighted(1, 1, 1)...)
 	busy := s.pick(t, start)
 	got := s.picked(t, 3_000, start)
 	if got[id(busy)] != 0 {
 		t.Errorf("got %v; want none for %s, which has a request more", got, id(busy))
 	}
 	// Free again, it is not owed the calls that it missed.
-	busy.Done(balancer.Outcome{At: start})
+	busy.Done(result(outcome.None, start))
 	got = s.picked(t, 300, start)
 	if n := got[id(busy)]; n < 90 || n > 115 {
 		t.Errorf("got %v; want about a third for %s, which is free again", got, id(busy))
@@ -113,7 +115,7 @@ func TestNewcomerIsNotFlooded(t *testing.T) {
 	const rounds = 100
 	got := 0
 	for range rounds {
-		s := newService(nil, weighted(1, 1, 1)...)
+		s := newService(balancer.Config{}, weighted(1, 1, 1)...)
 		s.picked(t, 1000, start)
 		s.publish(start, weighted(1, 1, 1, 1)...)
 		got += s.picked(t, 40, start)["3"]
@@ -127,7 +129,7 @@ func TestInstanceThatComesBackIsNotFlooded(t *testing.T) {
 	const rounds = 100
 	got := 0
 	for range rounds {
-		s := newService(nil, weighted(1, 1, 1)...)
+		s := newService(balancer.Config{}, weighted(1, 1, 1)...)
 		away := weighted(1, 1, 1)
 		away[2].State = catalog.StateMaintenance
 		s.publish(start, away...)
@@ -142,7 +144,7 @@ func TestInstanceThatComesBackIsNotFlooded(t *testing.T) {
 
 func TestPickAvoidsTriedOnesWhileAnotherIsLeft(t *testing.T) {
 	for _, weights := range [][]int{{1, 1, 1, 1}, {1, 65535, 1, 7}} {
-		s := newService(nil, weighted(weights...)...)
+		s := newService(balancer.Config{}, weighted(weights...)...)
 		for range 500 {
 			var tried []*balancer.Endpoint
 			for n := range weights {
@@ -152,40 +154,41 @@ func TestPickAvoidsTriedOnesWhileAnotherIsLeft(t *testing.T) {
 						t.Fatalf("pick %d of %v is one that was tried", n, weights)
 					}
 				}
-				if got, want := lease.Another(), n < len(weights)-1; got != want {
-					t.Fatalf("pick %d of %d: got another left: %v; want %v", n, len(weights), got, want)
-				}
 				tried = append(tried, lease.Endpoint())
-				lease.Done(balancer.Outcome{At: start})
+				s.wantLeft(t, start, n < len(weights)-1, n < len(weights)-1, tried...)
+				lease.Done(result(outcome.None, start))
 			}
 			lease := s.pick(t, start, tried...)
 			if lease.Endpoint() == tried[len(tried)-1] {
 				t.Fatal("with all tried, the latest was picked again")
 			}
-			lease.Done(balancer.Outcome{At: start})
+			lease.Done(result(outcome.None, start))
 		}
 	}
 }
 
 func TestOnlyInstanceIsPickedAgain(t *testing.T) {
-	s := newService(nil, weighted(1)...)
+	s := newService(balancer.Config{}, weighted(1)...)
 	first := s.pick(t, start)
-	if again := s.pick(t, start, first.Endpoint()); again.Endpoint() != first.Endpoint() || again.Another() {
-		t.Error("want the only instance, and no other left")
+	if again := s.pick(t, start, first.Endpoint()); again.Endpoint() != first.Endpoint() {
+		t.Error("want the only instance")
 	}
+	s.wantLeft(t, start, false, false, first.Endpoint())
 }
 
 // sampler is a policy that draws once, without a second choice.
 type sampler struct{ not *balancer.Endpoint }
 
-func (p *sampler) Pick(ready balancer.Ready, q balancer.Request) *balancer.Endpoint {
-	return ready.Sample(q, p.not)
+func (p *sampler) Pick(tier balancer.Tier, q balancer.Request) *balancer.Endpoint {
+	return tier.Sample(q, p.not)
 }
+
+func (p *sampler) Learn(*balancer.Endpoint, outcome.Result) {}
 
 func TestSampleDrawsByWeightAmongThoseLeft(t *testing.T) {
 	weights := []int{4, 1, 3, 2, 90}
 	policy := &sampler{}
-	b := balancer.New("order", policy, nil)
+	b := balancer.New("order", balancer.Config{Policy: policy})
 	feed := catalog.NewFeed("order")
 	feed.Publish(weighted(weights...), start)
 	b.Use(feed.Current(), start)
@@ -212,13 +215,16 @@ func fleet(n int) []catalog.Instance {
 	return instances
 }
 
-// lightning is a judge who looks at every outcome.
-type lightning struct{}
+// patient returns rules that look at every result, and never eject.
+func patient(t testing.TB) *outlier.Rules {
+	return rules(t, outlier.Config{Consecutive: math.MaxInt, ConsecutiveGateway: -1, ConsecutiveUnreachable: -1})
+}
 
-func (lightning) Record() balancer.Record                { return lightning{} }
-func (lightning) Most(int) int                           { return 0 }
-func (lightning) Note(balancer.Outcome) balancer.Verdict { return balancer.Verdict{} }
-func (lightning) Ejected(balancer.Ejection)              {}
+// answered is an answer that took 3ms.
+func answered(at time.Time) outcome.Result {
+	const latency = 3 * time.Millisecond
+	return outcome.Result{Code: outcome.OK, Began: at.Add(-latency), At: at, Latency: latency}
+}
 
 func TestPickAllocatesNothing(t *testing.T) {
 	for _, policy := range []balancer.Policy{balancer.PeakEWMA{}, balancer.P2C{}} {
@@ -228,15 +234,15 @@ func TestPickAllocatesNothing(t *testing.T) {
 				if uneven {
 					instances[0].Weight = 5
 				}
-				s := newJudged(policy, lightning{}, nil, instances...)
+				s := newService(balancer.Config{Policy: policy, Outliers: patient(t)}, instances...)
 				tried := []*balancer.Endpoint{s.Endpoints()[0], s.Endpoints()[n/2]}
 				now := start
 				if got := testing.AllocsPerRun(200, func() {
 					now = now.Add(time.Millisecond)
 					s.Use(s.feed.Current(), now)
-					s.pick(t, now).Done(balancer.Outcome{At: now, Status: 200, Latency: 3 * time.Millisecond})
+					s.pick(t, now).Done(answered(now))
 					lease, _ := s.Pick(balancer.Request{Now: now, Tried: tried})
-					lease.Done(balancer.Outcome{At: now, Status: 500, Failed: true})
+					lease.Done(result(outcome.Error, now))
 				}); got != 0 {
 					t.Errorf("%T, %d instances, uneven %v: got %v allocations; want 0", policy, n, uneven, got)
 				}
@@ -253,13 +259,13 @@ func BenchmarkPick(b *testing.B) {
 				if uneven {
 					instances[0].Weight = 5
 				}
-				s := newJudged(policy, lightning{}, nil, instances...)
+				s := newService(balancer.Config{Policy: policy, Outliers: patient(b)}, instances...)
 				tried := []*balancer.Endpoint{s.Endpoints()[0]}
 				now := start.Add(time.Second)
 				for range 10 * n { // so that something is known of each
-					s.pick(b, start).Done(balancer.Outcome{At: start, Status: 200, Latency: 3 * time.Millisecond})
+					s.pick(b, start).Done(answered(start))
 				}
-				done := balancer.Outcome{At: now, Status: 200, Latency: 3 * time.Millisecond}
+				done := answered(now)
 				run := func(name string, q balancer.Request) {
 					b.Run(fmt.Sprintf("%T/%s/instances=%d/uneven=%v", policy, name, n, uneven), func(b *testing.B) {
 						b.ReportAllocs()
@@ -288,7 +294,7 @@ func BenchmarkPick(b *testing.B) {
 func BenchmarkUse(b *testing.B) {
 	for _, n := range []int{3, 5000} {
 		b.Run(fmt.Sprintf("news/instances=%d", n), func(b *testing.B) {
-			s, instances := newService(nil), fleet(n)
+			s, instances := newService(balancer.Config{}), fleet(n)
 			b.ReportAllocs()
 			for b.Loop() {
 				s.publish(start, instances...)

@@ -1,25 +1,18 @@
 package balancer
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
-	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
 // A weight of 1 uses up the virtual time of 64 bits in four billion picks.
 func TestSharesStayEvenWhenVirtualTimeWrapsAround(t *testing.T) {
 	now := time.Now()
-	b := New("order", nil, nil)
+	b := New("order", Config{})
 	b.clock.Store(^uint64(0) - 50*strideOne)
-	feed := catalog.NewFeed("order")
-	var instances []catalog.Instance
-	for n := range 3 {
-		instances = append(instances, catalog.Instance{ID: fmt.Sprint(n), Host: "h", Port: 1, Weight: 1, State: catalog.StatePassing})
-	}
-	feed.Publish(instances, now)
-	b.Use(feed.Current(), now)
+	b.populate(now, 3)
 	got := map[string]int{}
 	for range 300 {
 		lease, err := b.Pick(Request{Now: now})
@@ -27,7 +20,7 @@ func TestSharesStayEvenWhenVirtualTimeWrapsAround(t *testing.T) {
 			t.Fatal(err)
 		}
 		got[lease.Endpoint().Instance().ID]++
-		lease.Done(Outcome{At: now})
+		lease.Done(outcome.Result{Began: now, At: now})
 	}
 	for id, n := range got {
 		if n < 97 || n > 103 {

@@ -1,6 +1,10 @@
 package balancer
 
-import "time"
+import (
+	"time"
+
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
+)
 
 // PeakEWMA is the default policy: the power of two choices, as P2C, over latency
 // and load. Of two endpoints drawn by weight the one with the smaller product of
@@ -15,11 +19,6 @@ import "time"
 //   - latencies count as Floor at least, and are equal within a factor of two;
 //   - equals are chosen as P2C does: by requests in flight, then by who was
 //     served least for its weight.
-//
-// A failure counts as slow, however quick it came: the endpoint is in penalty,
-// for 50 ms, twice as long after each further failure in a row, and up to 3.2 s;
-// it is picked only when all others are too. A shed request (Outcome.Load) is a
-// penalty of 20 ms, and up to 160 ms. An answer ends it.
 //
 // Nothing is known of a newcomer's latency, nor of one that was not asked for
 // five times Decay: its load alone counts then, so it is neither flooded nor
@@ -44,11 +43,6 @@ const (
 	// good. Latencies of like instances differ by more than a quarter at nearly
 	// all times, see TestLikeInstancesShareEvenlyThoughTheirLatenciesAreNoisy.
 	equalWithin = 2
-
-	failurePenalty   = 50 * time.Millisecond
-	failureDoublings = 6
-	loadPenalty      = 20 * time.Millisecond
-	loadDoublings    = 3
 )
 
 func (p PeakEWMA) floor() float64 {
@@ -65,50 +59,30 @@ func (p PeakEWMA) decay() time.Duration {
 	return p.Decay
 }
 
-// learner is a policy that learns from outcomes. It is called by Lease.Done.
-type learner interface{ learn(e *Endpoint, o Outcome) }
-
-func (p PeakEWMA) learn(e *Endpoint, o Outcome) {
-	switch {
-	case o.Load:
-		e.estimate.slow(o.At, loadPenalty, loadDoublings)
-	case o.Failed:
-		// Its latency says nothing: neither quick failures nor slow ones tell
-		// how quick an answer would be.
-		e.estimate.slow(o.At, failurePenalty, failureDoublings)
-	case o.Status != 0:
-		e.estimate.well()
-		e.estimate.observe(o.Latency, o.At, p.decay())
+// Learn takes the latency of an answer. That of a failure says nothing: neither
+// quick failures nor slow ones tell how quick an answer would be.
+func (p PeakEWMA) Learn(e *Endpoint, r outcome.Result) {
+	if r.Code.Row().Proves == outcome.Good && r.Latency > 0 {
+		e.estimate.observe(r.Latency, r.At, p.decay())
 	}
 }
 
 // Pick chooses an endpoint; nil when every one was tried.
-func (p PeakEWMA) Pick(ready Ready, q Request) *Endpoint {
-	a := ready.Sample(q, nil)
-	if a == nil {
-		return nil
-	}
-	b := ready.Sample(q, a)
+func (p PeakEWMA) Pick(t Tier, q Request) *Endpoint {
+	a, b := t.two(q)
 	if b == nil {
 		return a
 	}
-	ra, rb := a.rank(q.Now), b.rank(q.Now)
-	switch {
-	case ra < rb:
-		return ready.refuge(a, ra, q)
-	case rb < ra:
-		return ready.refuge(b, rb, q)
-	}
-	return ready.refuge(p.better(ready, a, b, q.Now), ra, q)
+	return p.better(t, a, b, q.Now)
 }
 
-func (p PeakEWMA) better(ready Ready, a, b *Endpoint, now time.Time) *Endpoint {
+func (p PeakEWMA) better(t Tier, a, b *Endpoint, now time.Time) *Endpoint {
 	decay, floor := p.decay(), p.floor()
 	ca, oka := a.estimate.latency(now, decay)
 	cb, okb := b.estimate.latency(now, decay)
 	ca, cb = max(ca, floor), max(cb, floor)
 	if !oka || !okb || ca <= equalWithin*cb && cb <= equalWithin*ca {
-		return ready.lessLoaded(a, b)
+		return t.lessLoaded(a, b)
 	}
 	// With like weights this is latency × (in flight + 1). The one more is for
 	// the greater weight of the two: so what is idle is compared by latency
@@ -124,5 +98,5 @@ func (p PeakEWMA) better(ready Ready, a, b *Endpoint, now time.Time) *Endpoint {
 	case cb*equalWithin < ca:
 		return b
 	}
-	return ready.nextTurn(a, b)
+	return t.nextTurn(a, b)
 }

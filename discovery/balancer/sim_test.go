@@ -9,16 +9,16 @@ import (
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
 // answer is how an instance of a simulation answers: after how long, and what.
 type answer struct {
-	after  time.Duration
-	status int
-	load   bool
+	after time.Duration
+	code  outcome.Code
 }
 
-func in(d time.Duration) answer { return answer{after: d, status: 200} }
+func in(d time.Duration) answer { return answer{after: d, code: outcome.OK} }
 
 // sim sends requests to a service, in a time of its own.
 type sim struct {
@@ -45,7 +45,7 @@ type call struct {
 }
 
 func newSim(t *testing.T, n int, answers func(id string, now time.Time, busy int) answer) *sim {
-	return &sim{service: newService(nil, weighted(slices.Repeat([]int{1}, n)...)...), t: t, now: start, answers: answers}
+	return &sim{service: newService(balancer.Config{}, weighted(slices.Repeat([]int{1}, n)...)...), t: t, now: start, answers: answers}
 }
 
 // end ends what is over by then.
@@ -53,11 +53,10 @@ func (s *sim) end(then time.Time) {
 	for len(s.open) > 0 && !s.open[0].at.After(then) {
 		f := s.open[0]
 		s.open = s.open[1:]
-		o := balancer.Outcome{At: f.at, Status: f.status, Latency: f.after, Load: f.load, Failed: f.status >= 500 && !f.load}
-		if !o.Failed && !o.Load {
+		if f.code == outcome.OK {
 			s.good++
 		}
-		f.lease.Done(o)
+		f.lease.Done(outcome.Result{Code: f.code, Began: f.at.Add(-f.after), At: f.at, Latency: f.after})
 	}
 }
 
@@ -189,7 +188,7 @@ func TestInstanceThatIsQuickAgainIsBackInUse(t *testing.T) {
 func TestInstanceThatAnswers500AtOnceNeverLooksFast(t *testing.T) {
 	s := newSim(t, 3, func(id string, _ time.Time, _ int) answer {
 		if id == "0" {
-			return answer{after: 100 * time.Microsecond, status: 500}
+			return answer{after: 100 * time.Microsecond, code: outcome.Error}
 		}
 		return in(5 * time.Millisecond)
 	})
@@ -208,7 +207,7 @@ func TestInstanceThatAnswers500AtOnceNeverLooksFast(t *testing.T) {
 func TestOneFailureCostsLittle(t *testing.T) {
 	s := newSim(t, 3, func(id string, _ time.Time, _ int) answer {
 		if id == "0" && rand.IntN(50) == 0 {
-			return answer{after: time.Millisecond, status: 500}
+			return answer{after: time.Millisecond, code: outcome.Error}
 		}
 		return in(2 * time.Millisecond)
 	})
@@ -219,7 +218,7 @@ func TestOneFailureCostsLittle(t *testing.T) {
 }
 
 func TestWhenAllFailAllAreTried(t *testing.T) {
-	s := newSim(t, 3, func(string, time.Time, int) answer { return answer{after: time.Millisecond, status: 500} })
+	s := newSim(t, 3, func(string, time.Time, int) answer { return answer{after: time.Millisecond, code: outcome.Error} })
 	s.run(200, 20*time.Second)
 	for n := range 3 {
 		if share := s.share(fmt.Sprint(n), start); share < 0.25 {
@@ -239,7 +238,7 @@ func (l limited) answer(id string, now time.Time, busy int) answer {
 		l[id] = slots
 	}
 	if busy >= 8 {
-		return answer{after: 500 * time.Microsecond, status: 503, load: true}
+		return answer{after: 500 * time.Microsecond, code: outcome.Overload}
 	}
 	k := 0
 	for n := range slots {
@@ -265,7 +264,7 @@ func TestShedRequestsCostNoGoodput(t *testing.T) {
 func TestInstanceThatShedsGetsLess(t *testing.T) {
 	s := newSim(t, 3, func(id string, _ time.Time, _ int) answer {
 		if id == "0" {
-			return answer{after: 500 * time.Microsecond, status: 503, load: true}
+			return answer{after: 500 * time.Microsecond, code: outcome.Overload}
 		}
 		return in(5 * time.Millisecond)
 	})

@@ -2,16 +2,14 @@ package httpmesh
 
 import (
 	"context"
-	"errors"
 	"io"
-	"maps"
 	"net/http"
 	"net/http/httptrace"
-	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
 // attempt is one try.
@@ -20,160 +18,131 @@ type attempt struct {
 	lease  balancer.Lease
 	route  *route
 	leaf   *leaf
+	body   *tryBody
+	header http.Header // as sent
 	start  time.Time
-	header http.Header             // as sent
-	cancel context.CancelCauseFunc // nil: TryTimeout does not hold
-	mu     sync.Mutex              // guards clock
-	clock  clock
+	ctx    context.Context //nolint:containedctx // it ends with the try
+	cancel context.CancelCauseFunc
+	timer  *time.Timer                // of patience, then of the answer's rest; nil: neither is watched so far
+	answer atomic.Pointer[answerBody] // nil: no headers so far
 
-	// The connection in use, what it had sent before, and whether one before
-	// it (http.Transport replaces those that were closed while idle) has sent
-	// something.
-	conn   *conn
-	before int64
-	reused bool
-	sent   bool
-	aged   bool // the header asks for the connection to be closed
+	beside    bool         // it runs in a lane
+	impatient atomic.Bool  // TryTimeout is over, and another try runs for it, or will
+	dial      atomic.Int32 // what came first: see below
+
+	// The connection in use, what it had sent and got before, and whether one
+	// before it (http.Transport replaces those that were closed while idle) has
+	// sent something.
+	conn         *conn
+	before, seen int64
+	reused       bool
+	sent         bool
+	aged         bool // the header asks for the connection to be closed
+
+	// How it ended. The first five are guarded by the exchange's mutex.
+	index    int  // in Report.Tries
+	ended    bool // what it was sent for came or failed
+	paid     bool // the next try is
+	over     bool // its answer's body has ended
+	accepted bool // its answer is the caller's
+	code     outcome.Code
+	resp     *http.Response // nil if no headers came, or not the service's
+	err      error          // nil if resp is not
 }
 
-// clock is what came first of an attempt.
-type clock int
-
+// What came first of a try's wait for a connection.
 const (
-	clockRuns    clock = iota // no headers so far, and TryTimeout is not over
-	clockStopped              // the headers or a failure came first
-	clockCut                  // TryTimeout came first, and ends the try: the next one is paid for
-	clockUnpaid               // TryTimeout came first, and ends nothing: the budget has nothing left
+	dialWaits   = iota // neither
+	dialGot            // a connection
+	dialStalled        // the end of DialTimeout
 )
 
-// send makes the try. The response is nil if no headers came.
-func (a *attempt) send(body io.ReadCloser, limited bool) (*http.Response, verdict) {
+type attemptKey struct{}
+
+// send makes the try, and notes how it ended.
+func (a *attempt) send() {
 	x := a.x
-	ctx := x.r.Context()
-	var timer *time.Timer
-	if limited {
-		ctx, a.cancel = context.WithCancelCause(ctx)
-		timer = time.AfterFunc(x.t.cfg.TryTimeout, a.timeOut)
-	}
-	out := x.r.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: a.got}))
+	ctx := context.WithValue(x.r.Context(), attemptKey{}, a)
+	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	out := x.r.WithContext(httptrace.WithClientTrace(a.ctx, &httptrace.ClientTrace{GotConn: a.got}))
 	url := *x.r.URL
 	url.Host = a.leaf.addr
-	out.URL, out.Header, out.Body = &url, a.headers(limited), body
+	out.URL, out.Header = &url, a.header
+	if a.body != nil {
+		// http.Transport would repeat by itself what it can have again.
+		out.Body, out.GetBody = a.body, nil
+	}
 	if out.Host == "" {
 		out.Host = x.report.Service
 	}
+	if x.mayTry() {
+		a.timer = time.AfterFunc(x.t.cfg.TryTimeout, a.tick)
+	}
 	resp, err := a.leaf.pool.RoundTrip(out)
-	if timer != nil {
-		timer.Stop()
-		if a.stop() == clockUnpaid {
-			x.report.OverBudget = true
-		}
-	}
-	if err == nil && a.cut() {
-		// The headers came just when the time was over: the body is lost.
+	latency := time.Since(a.start)
+	if x.ends(a) && err == nil { // cut just when the headers came: the body is lost
 		_ = resp.Body.Close()
-		resp, err = nil, errTryTimeout
+		err = context.Cause(a.ctx)
 	}
-	if err == nil && a.foreign(resp) {
-		_ = resp.Body.Close()
-		resp, err = nil, errForeign
-	}
-	v := verdict{try: Try{Instance: a.lease.Endpoint().Instance(), Latency: time.Since(a.start)}}
+	status := 0
 	if err == nil {
-		a.leaf.heard.Store(time.Now().UnixNano())
-		a.judgeAnswer(resp, &v)
-		return resp, v
-	}
-	a.judgeError(err, &v)
-	if a.cancel != nil {
-		a.cancel(nil)
-	}
-	a.done(v)
-	return nil, v
-}
-
-// errForeign is the error of a try that another server has answered.
-var errForeign = errors.New("what answers at its address is no instance of the service, of which it has vanished")
-
-// foreign reports whether another server has answered than the one that was
-// picked: an instance that is missing may be gone, and its address be anybody's.
-// Servers of ours say who they are (see Guard), so who does not is none.
-func (a *attempt) foreign(resp *http.Response) bool {
-	if strings.EqualFold(resp.Header.Get(ServiceHeader), a.x.report.Service) {
-		if !a.route.named.Load() {
-			a.route.named.Store(true)
+		status, a.resp, a.code = resp.StatusCode, resp, a.answerCode(resp)
+		a.leaf.heard.Store(int64(a.leaf.network.since()))
+		if err = a.refused(); err != nil {
+			a.resp = nil
+			_ = resp.Body.Close()
 		}
-		return false
+	} else {
+		a.code = a.errorCode(err)
 	}
-	return a.route.named.Load() && a.lease.Endpoint().Instance().Missing() && resp.StatusCode != http.StatusMisdirectedRequest
+	if err == nil {
+		a.wrap(latency)
+	} else {
+		a.err = err
+		if fault := a.body.fault(); fault != nil {
+			a.err = fault
+		}
+		a.done(latency)
+	}
+	x.note(a, Try{Instance: a.lease.Endpoint().Instance(), Outcome: a.code, Status: status, Latency: latency, Err: a.err})
 }
 
-// timeOut ends the try for TryTimeout, if another one can be paid for: else it
-// is the last, which has all the time there is.
-func (a *attempt) timeOut() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+// refused returns why an answer is none.
+func (a *attempt) refused() error {
 	switch {
-	case a.clock != clockRuns: // the headers have been faster than we
-	case a.x.ledger.spend(time.Now()):
-		a.clock = clockCut
-		a.cancel(errTryTimeout)
-	default:
-		a.clock = clockUnpaid
+	case a.code == outcome.Foreign:
+		return errForeign
+	case a.resp.StatusCode == http.StatusSwitchingProtocols && a.code == outcome.Error:
+		return errUnasked
 	}
+	return nil
 }
 
-// stop stops the clock, unless TryTimeout has been faster, and says what came
-// first.
-func (a *attempt) stop() clock {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.clock == clockRuns {
-		a.clock = clockStopped
+// tick is called when the time is over that is waited for: that of patience, or
+// that in which the answer's body has moved.
+func (a *attempt) tick() {
+	if b := a.answer.Load(); b != nil {
+		b.tick()
+		return
 	}
-	return a.clock
-}
-
-// cut reports whether TryTimeout has ended it.
-func (a *attempt) cut() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.clock == clockCut
-}
-
-// headers returns what this try sends. An earlier try may still be reading its
-// own, and the values are the caller's.
-func (a *attempt) headers(limited bool) http.Header {
-	x := a.x
-	a.header = x.header
-	if len(x.tried) > 1 {
-		a.header = maps.Clone(x.header)
-		delete(a.header, TimeoutHeader) // the first try's, as may be this one:
-		if x.r.Header["Connection"] == nil {
-			delete(a.header, "Connection")
-		}
-	}
-	until := x.limit
-	if limited {
-		if end := a.start.Add(x.t.cfg.TryTimeout); until.IsZero() || end.Before(until) {
-			until = end
-		}
-	}
-	if !until.IsZero() {
-		a.header[TimeoutHeader] = []string{timeoutValue(time.Until(until))}
-	}
-	return a.header
+	a.x.impatient(a)
 }
 
 // got is told of the connection that is used, before the header is written.
 func (a *attempt) got(info httptrace.GotConnInfo) {
+	if a.conn != nil {
+		a.repeated()
+	}
 	a.sent = a.wrote()
 	a.conn, _ = info.Conn.(*conn)
 	a.reused = info.Reused
 	if a.conn == nil {
 		return
 	}
-	a.before = a.conn.sent.Load()
+	a.before, a.seen = a.conn.sent.Load(), a.conn.received.Load()
+	if !a.dial.CompareAndSwap(dialWaits, dialGot) && a.dial.Load() == dialStalled {
+		a.conn.veto.Store(true) // it has gone elsewhere, and is not to be done here as well
+	}
 	switch old := a.conn.expired(a.start); {
 	case a.aged && !old:
 		delete(a.header, "Connection")
@@ -186,22 +155,89 @@ func (a *attempt) got(info httptrace.GotConnInfo) {
 	}
 }
 
+// repeated notes that http.Transport sends the request once more: the connection
+// before had been closed while it was idle. That was a try of its own, and is
+// counted as one.
+func (a *attempt) repeated() {
+	code := outcome.Unsent
+	if a.wrote() {
+		code = outcome.IdleClosed
+	}
+	if !a.x.repeat(a, code) {
+		a.cancel(errWornOut)
+	}
+}
+
+// stall sends the request elsewhere, unless it has got a connection: the one that
+// is being made for it takes too long.
+func (a *attempt) stall() {
+	if a.dial.CompareAndSwap(dialWaits, dialStalled) {
+		a.cancel(errStalled)
+	}
+}
+
 // wrote reports whether anything of the request has been written.
 func (a *attempt) wrote() bool {
 	return a.sent || a.conn != nil && a.conn.sent.Load() != a.before
 }
 
-// done gives the lease back.
-func (a *attempt) done(v verdict) {
-	o := balancer.Outcome{
-		Failed: v.failed, Load: v.load || v.busy, Unreachable: v.unreachable,
-		Status: v.try.Status, Latency: v.try.Latency, At: time.Now(),
+// heard reports whether anything came back.
+func (a *attempt) heard() bool { return a.conn != nil && a.conn.received.Load() != a.seen }
+
+// result is what the balancer is told.
+func (a *attempt) result(code outcome.Code, latency time.Duration) outcome.Result {
+	return outcome.Result{Code: code, Group: a.x.group, Began: a.start, At: time.Now(), Latency: latency}
+}
+
+// done gives the lease back of a try without an answer.
+func (a *attempt) done(latency time.Duration) {
+	r := a.result(a.code, latency)
+	switch a.code {
+	case outcome.Unreachable:
+		r.Code = outcome.None // the dial itself has told, see leaf.dial
+	case outcome.Silent:
+		r.Latency = max(a.silence(), a.x.t.patience())
 	}
-	if o.Status == 0 || v.proxied {
-		o.Status, o.Latency = 0, 0
+	if a.timer != nil {
+		a.timer.Stop()
 	}
-	a.lease.Done(o)
+	a.cancel(nil)
+	a.lease.Done(r)
 	a.leaf.release()
+}
+
+// wrap lets the end of the response's body end the try.
+func (a *attempt) wrap(latency time.Duration) {
+	load := a.lease.Answered(a.result(a.code, latency))
+	finish := func(err error) {
+		r := outcome.Result{}
+		if err != nil && a.ctx.Err() == nil && !a.x.t.isClosed() {
+			r = a.result(outcome.BodyBroken, 0)
+		}
+		a.cancel(nil)
+		load.Done(r)
+		a.leaf.release()
+		a.x.left(a)
+	}
+	if a.resp.Body == http.NoBody {
+		if a.timer != nil {
+			a.timer.Stop()
+		}
+		finish(nil)
+		return
+	}
+	body := &answerBody{ReadCloser: a.resp.Body, attempt: a, load: load, finish: finish}
+	body.moved.Store(int64(latency))
+	if a.timer == nil {
+		a.timer = time.AfterFunc(restAfter, body.tick)
+	} else {
+		a.answer.Store(body)
+		a.timer.Reset(restAfter)
+	}
+	a.resp.Body = body
+	if both, ok := body.ReadCloser.(io.ReadWriteCloser); ok && a.resp.StatusCode == http.StatusSwitchingProtocols {
+		a.resp.Body = &switchedBody{answerBody: body, both: both}
+	}
 }
 
 const (
@@ -213,47 +249,15 @@ const (
 	smallPatience = 20 * time.Millisecond
 )
 
-// discard ends a try whose answer is not used.
-func (a *attempt) discard(resp *http.Response, v verdict) {
-	if resp == nil {
+// discard ends a try whose answer, if it has one, is not used.
+func (a *attempt) discard() {
+	if a.resp == nil {
 		return
 	}
-	a.wrap(resp, v, func() {})
-	if resp.ContentLength > 0 && resp.ContentLength <= smallAnswer {
-		timer := time.AfterFunc(smallPatience, func() { _ = resp.Body.Close() })
-		_, _ = io.Copy(io.Discard, resp.Body)
+	if a.resp.ContentLength > 0 && a.resp.ContentLength <= smallAnswer {
+		timer := time.AfterFunc(smallPatience, func() { _ = a.resp.Body.Close() })
+		_, _ = io.Copy(io.Discard, a.resp.Body)
 		timer.Stop()
 	}
-	_ = resp.Body.Close()
-}
-
-// accept makes the response the caller's.
-func (a *attempt) accept(resp *http.Response, v verdict) *http.Response {
-	a.x.body.answered()
-	a.wrap(resp, v, a.x.t.leave)
-	resp.Request = a.x.r
-	a.x.tell(v.try.Outcome)
-	return resp
-}
-
-// wrap lets the end of the response's body end the try.
-func (a *attempt) wrap(resp *http.Response, v verdict, then func()) {
-	ctx := a.x.r.Context()
-	finish := func(err error) {
-		v.failed = v.failed || err != nil && ctx.Err() == nil && !a.x.t.isClosed()
-		if a.cancel != nil {
-			a.cancel(nil)
-		}
-		a.done(v)
-		then()
-	}
-	if resp.Body == http.NoBody {
-		finish(nil)
-		return
-	}
-	answer := &answerBody{ReadCloser: resp.Body, finish: finish}
-	resp.Body = answer
-	if both, ok := answer.ReadCloser.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
-		resp.Body = &switchedBody{ReadWriteCloser: both, answer: answer}
-	}
+	_ = a.resp.Body.Close()
 }

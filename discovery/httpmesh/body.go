@@ -2,6 +2,7 @@ package httpmesh
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"sync/atomic"
@@ -12,72 +13,61 @@ import (
 // http.Transport closes the body of a request even if it could not connect, and
 // the body of a request that came in through a server can't be had again. So
 // each try gets a tryBody, whose Close is not passed on until the try has read,
-// and which can be taken from it before. A body that can be had again (GetBody)
-// needs none of this.
+// and which can be taken from it before. One that can be had again (GetBody) is
+// simply closed.
 type payload struct {
 	r       *http.Request
-	current *tryBody // of the try that runs
-	inner   io.ReadCloser
+	once    *tryBody // of the latest try, if the body can't be had again
 	started bool
 }
 
-func newPayload(r *http.Request) *payload {
-	p := &payload{r: r}
-	if r.Body != nil && r.Body != http.NoBody && r.GetBody == nil {
-		p.inner = r.Body
-	}
-	return p
-}
+// single reports whether there is a body that can be read once.
+func (p *payload) single() bool { return p.some() && p.r.GetBody == nil }
 
-// next returns the body for a try: the first, or one that again allowed.
-func (p *payload) next() (io.ReadCloser, error) {
+func (p *payload) some() bool { return p.r.Body != nil && p.r.Body != http.NoBody }
+
+// next returns the body for a try, nil if there is none: the first, or one that
+// again allowed.
+func (p *payload) next() (*tryBody, error) {
 	first := !p.started
 	p.started = true
-	switch {
-	case p.inner != nil:
-		p.current = &tryBody{inner: p.inner}
-		return p.current, nil
-	case first || p.r.Body == nil || p.r.Body == http.NoBody:
-		return p.r.Body, nil
+	if !p.some() {
+		return nil, nil
 	}
-	return p.r.GetBody()
+	b := &tryBody{inner: p.r.Body, want: p.r.ContentLength}
+	switch {
+	case p.r.GetBody == nil:
+		p.once = b
+	case first:
+		b.state.Store(bodyPassed)
+	default:
+		inner, err := p.r.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		b.inner = inner
+		b.state.Store(bodyPassed)
+	}
+	return b, nil
 }
 
 // left reports whether the body could be sent once more, as far as can be seen.
 func (p *payload) left() bool {
-	return p.inner == nil || p.current.state.Load()&(bodyRead|bodyTaken) == 0
+	return p.once == nil || p.once.state.Load()&(bodyRead|bodyTaken) == 0
 }
 
 // again reports whether the body can be sent once more, and takes it from the
 // try before.
-func (p *payload) again() bool { return p.inner == nil || p.current.take() }
-
-// answered lets the last try close the body; it may still be sending it.
-func (p *payload) answered() {
-	if p.current != nil {
-		p.current.pass()
-	}
-}
+func (p *payload) again() bool { return p.once == nil || p.once.take() }
 
 // abandon closes the body unless a try does.
 func (p *payload) abandon() {
 	switch {
 	case !p.started:
 		closeBody(p.r)
-	case p.inner != nil && (p.current.taken() || p.current.take()):
-		_ = p.inner.Close()
+	case p.once != nil && (p.once.taken() || p.once.take()):
+		_ = p.r.Body.Close()
 	}
-}
-
-// fault returns the error that reading the body gave: the caller's fault.
-func (p *payload) fault() error {
-	if p.current == nil {
-		return nil
-	}
-	if err := p.current.err.Load(); err != nil {
-		return *err
-	}
-	return nil
 }
 
 func closeBody(r *http.Request) {
@@ -86,9 +76,12 @@ func closeBody(r *http.Request) {
 	}
 }
 
-// tryBody is a request's body as one try sees it.
+// tryBody is a request's body as one try sees it. A nil one is a body that is
+// not there.
 type tryBody struct {
 	inner io.ReadCloser
+	want  int64 // its length as the request says it; 0 or less: it does not
+	got   atomic.Int64
 	state atomic.Uint32
 	err   atomic.Pointer[error]
 }
@@ -100,6 +93,7 @@ const (
 	bodyPassed             // Close may be passed on
 	bodyClosed             // the try has called Close
 	bodyEnded              // Close was passed on
+	bodyEOF                // all of it was read
 )
 
 var errTaken = errors.New("the try is over")
@@ -109,10 +103,39 @@ func (b *tryBody) Read(p []byte) (int, error) {
 		return 0, errTaken
 	}
 	n, err := b.inner.Read(p)
-	if err != nil && err != io.EOF {
-		b.err.CompareAndSwap(nil, &err)
+	got := b.got.Add(int64(n))
+	fault := err
+	switch {
+	case b.want > 0 && (got > b.want || err == io.EOF && got < b.want):
+		fault = fmt.Errorf("the request's body is of %d bytes or more; its Content-Length is %d", got, b.want)
+		if got < b.want {
+			fault = fmt.Errorf("the request's body is of %d bytes; its Content-Length is %d", got, b.want)
+		}
+	case err == io.EOF:
+		b.state.Or(bodyEOF)
+		fault = nil
+	}
+	if fault != nil {
+		b.err.CompareAndSwap(nil, &fault)
 	}
 	return n, err
+}
+
+// fault returns what is wrong with the body, nil if nothing is: the caller's
+// fault.
+func (b *tryBody) fault() error {
+	if b == nil {
+		return nil
+	}
+	if err := b.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// finished reports whether the try has read all of it.
+func (b *tryBody) finished() bool {
+	return b == nil || b.state.Load()&bodyEOF != 0 || b.want > 0 && b.got.Load() >= b.want
 }
 
 func (b *tryBody) Close() error {
@@ -122,8 +145,9 @@ func (b *tryBody) Close() error {
 	return nil
 }
 
+// pass lets the try close the body; it may still be sending it.
 func (b *tryBody) pass() {
-	if b.state.Or(bodyPassed)&bodyClosed != 0 {
+	if b != nil && b.state.Or(bodyPassed)&bodyClosed != 0 {
 		_ = b.end()
 	}
 }
@@ -150,43 +174,3 @@ func (b *tryBody) take() bool {
 }
 
 func (b *tryBody) taken() bool { return b.state.Load()&bodyTaken != 0 }
-
-// answerBody is a response's body: its end is the end of the request.
-type answerBody struct {
-	io.ReadCloser
-	finished atomic.Bool
-	finish   func(err error) // nil: read to the end, or closed
-}
-
-func (b *answerBody) end(err error) {
-	if !b.finished.Swap(true) {
-		b.finish(err)
-	}
-}
-
-func (b *answerBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	switch {
-	case err == io.EOF:
-		b.end(nil)
-	case err != nil:
-		b.end(err)
-	}
-	return n, err
-}
-
-func (b *answerBody) Close() error {
-	err := b.ReadCloser.Close()
-	b.end(nil)
-	return err
-}
-
-// switchedBody is the body of a 101: both directions of a connection, which is
-// in use until it is closed.
-type switchedBody struct {
-	io.ReadWriteCloser
-	answer *answerBody
-}
-
-func (b *switchedBody) Close() error      { return b.answer.Close() }
-func (b *switchedBody) CloseWrite() error { return closeWrite(b.ReadWriteCloser) }

@@ -21,16 +21,22 @@ type Config struct {
 	// Outliers says which instances are ejected for failing. nil means the
 	// defaults of outlier.Config; a negative Consecutive switches it off.
 	Outliers *outlier.Config
-	// DialTimeout bounds the making of a connection. 0 means 300ms. A dead
-	// container does not refuse, it swallows packets, so this is what its
-	// callers wait before they go elsewhere; too short, and a busy host or a
-	// lost packet (TCP repeats it after 1s) looks dead.
+	// DialTimeout is how long a request waits for a connection before it goes
+	// elsewhere, if it can. 0 means 300ms. The dial goes on for ten times as long,
+	// since a lost packet is repeated after a second; until it has ended the
+	// instance is suspect, and what comes of it is kept. A dead container does not
+	// refuse, it swallows packets, so this is what its callers wait; too short,
+	// and a busy host is passed over.
 	DialTimeout time.Duration
-	// TryTimeout bounds the time from the start of a try to the response's
-	// headers, while another instance is left, the request may be sent again and
-	// Budget allows it. It never cuts the last try, a body, an upgrade, or an
-	// unsafe method without an Idempotency-Key. 0 means 1s, negative means none.
-	// Too short, and slow answers are thrown away and asked for twice.
+	// TryTimeout is patience: how long a try may be without the response's headers
+	// before another runs beside it, at an instance that was not tried, if Budget
+	// pays. The first answer that is no failure is used. It holds for safe
+	// methods without a body or with GetBody; those that have an Idempotency-Key
+	// go on one after the other, each ended for the next. 0 means 1s, negative
+	// means none. Too short, and slow requests are done twice.
+	//
+	// A silence of that length or longer is the instance's failure, whoever ended
+	// the wait; a shorter one proves nothing.
 	TryTimeout time.Duration
 	// MaxRetries is the number of tries after the first. 0 means 2, negative
 	// means none.
@@ -43,7 +49,12 @@ type Config struct {
 	// the answer. 0 means 5m, negative means never. Shorter dials more; longer
 	// keeps what an address in between (a proxy, a NAT) has decided.
 	MaxConnAge time.Duration
-	// Trace is told of what happens. nil means nobody listens.
+	// IdleTimeout is how long a connection is kept that no request uses. 0 means
+	// 4s: less than common servers keep theirs (Node.js: 5s), for a request that
+	// meets a connection which is just being closed is lost unless it may be done
+	// twice. Shorter dials more.
+	IdleTimeout time.Duration
+	// Trace is told of what happens. nil means that nothing listens.
 	Trace *Trace
 
 	// dial replaces net.Dialer in tests.
@@ -55,6 +66,7 @@ const (
 	defaultTryTimeout  = time.Second
 	defaultMaxRetries  = 2
 	defaultMaxConnAge  = 5 * time.Minute
+	defaultIdleTimeout = 4 * time.Second
 	maxMaxRetries      = 10
 )
 
@@ -67,6 +79,9 @@ func (c Config) filled() (Config, error) {
 	if c.DialTimeout < 0 {
 		wrong = append(wrong, fmt.Errorf("httpmesh: DialTimeout is %v; want more than 0, or 0 for %v", c.DialTimeout, defaultDialTimeout))
 	}
+	if c.IdleTimeout < 0 {
+		wrong = append(wrong, fmt.Errorf("httpmesh: IdleTimeout is %v; want more than 0, or 0 for %v", c.IdleTimeout, defaultIdleTimeout))
+	}
 	if c.MaxRetries > maxMaxRetries {
 		wrong = append(wrong, fmt.Errorf("httpmesh: MaxRetries is %d; want at most %d, or negative for none", c.MaxRetries, maxMaxRetries))
 	}
@@ -76,6 +91,9 @@ func (c Config) filled() (Config, error) {
 	}
 	if c.MaxConnAge == 0 {
 		c.MaxConnAge = defaultMaxConnAge
+	}
+	if c.IdleTimeout == 0 {
+		c.IdleTimeout = defaultIdleTimeout
 	}
 	if c.DialTimeout == 0 {
 		c.DialTimeout = defaultDialTimeout

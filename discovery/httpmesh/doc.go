@@ -11,21 +11,23 @@
 //
 // # What is sent again
 //
-// Whatever the method, on another instance: a try that never connected, one of
-// whose request nothing was written, one answered 421 (the instance belongs to
-// another service and has not looked at the request, see [Guard]), and one that
-// was shed (503 with [ReasonOverload]).
-//
-// If it may be done twice, that is GET, HEAD, OPTIONS, TRACE and whatever has an
-// Idempotency-Key: after any other transport error, TryTimeout, and the answers
-// 429, 502 and 503. Not if the answer says that another service is to blame
+// How a try ended is an [outcome.Code], and its row of the table says whether the
+// request is tried again: always, whatever the method, if it was not served (the
+// dial failed, nothing was written, 421, a 503 with [ReasonOverload]); if it may be
+// done twice, that is GET, HEAD, OPTIONS, TRACE and whatever has an
+// Idempotency-Key, after any other transport error, and the answers 429, 502 and
+// 503. Not if the answer says that another service is to blame
 // ([ReasonDownstream]): that one was tried. Any other answer is final.
 //
-// There are at most Config.MaxRetries more tries, within Config.Budget and the
-// caller's deadline, and never on an instance that was tried while another is
-// left, an ejected or critical one included. The only instance is tried again after a short
-// pause, or when its Retry-After says so if that is within a second. A body of
-// which a byte was read is sent again only if the request has GetBody.
+// A request is sent 1 + Config.MaxRetries times at most, dials that are refused at
+// once aside, within Config.Budget and the caller's deadline, and never to an
+// instance that was tried while another is left, an ejected or critical one
+// included. The only instance is tried again after a short pause, or when its
+// Retry-After says so if that is within a second. A body of which a byte was read
+// is sent again only if the request has GetBody.
+//
+// A safe request that has had no headers for Config.TryTimeout is tried at another
+// instance beside the first; the first answer that is no failure is used.
 //
 // # What is not
 //

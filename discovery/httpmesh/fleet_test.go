@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -26,14 +28,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // that was not tried.
 type inOrder struct{}
 
-func (inOrder) Pick(ready balancer.Ready, q balancer.Request) *balancer.Endpoint {
-	for i := range ready.Len() {
-		if !slices.Contains(q.Tried, ready.At(i)) {
-			return ready.At(i)
+func (inOrder) Pick(tier balancer.Tier, q balancer.Request) *balancer.Endpoint {
+	for e := range tier.All() {
+		if !slices.Contains(q.Tried, e) {
+			return e
 		}
 	}
 	return nil
 }
+
+func (inOrder) Learn(*balancer.Endpoint, outcome.Result) {}
 
 // fleet is servers on a network in memory, so that it runs in a synctest
 // bubble, and the source that lists them.
@@ -50,7 +54,7 @@ type fleet struct {
 type node struct {
 	accept  chan net.Conn
 	done    chan struct{}
-	mode    atomic.Value // "serve", "refuse", "swallow"
+	mode    atomic.Value // "serve", "refuse", "swallow", "lack" (of descriptors), "lose" (the first packet)
 	dials   atomic.Int64
 	calls   atomic.Int64
 	server  *http.Server
@@ -128,6 +132,10 @@ func (f *fleet) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	case "swallow":
 		<-ctx.Done()
 		return nil, fmt.Errorf("dial tcp %s: %w", addr, ctx.Err())
+	case "lack":
+		return nil, fmt.Errorf("dial tcp %s: %w", addr, syscall.EMFILE)
+	case "lose":
+		time.Sleep(time.Second) // TCP sends it again
 	}
 	here, there := net.Pipe()
 	select {
@@ -209,9 +217,9 @@ func sendWith(ctx context.Context, t testing.TB, transport http.RoundTripper, me
 func words(r httpmesh.Report) string {
 	text := ""
 	for _, try := range r.Tries {
-		text += try.Instance.ID + " " + try.Outcome + ", "
+		text += try.Instance.ID + " " + try.Outcome.String() + ", "
 	}
-	return text + r.Outcome
+	return text + r.Outcome.String()
 }
 
 // stream is a body that can be read once, like that of a request that came in

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
 // FuzzTimeoutHeader: what the sender says about its patience is a deadline
@@ -90,7 +91,7 @@ func FuzzURL(f *testing.F) {
 			t.Fatalf("%q was answered %s by nobody", raw, resp.Status)
 		}
 		plain := u.Scheme == "http" && u.User == nil && u.Host != "" && u.Host == u.Hostname() && !strings.ContainsAny(u.Host, "[]:")
-		if asked := report.Outcome == "no_instance"; asked != plain || asked && report.Service != u.Host {
+		if asked := report.Outcome == outcome.NoInstance; asked != plain || asked && report.Service != u.Host {
 			t.Errorf("%q: %v, outcome %q, service %q; want the service %q asked for: %t", raw, err, report.Outcome, report.Service, u.Host, plain)
 		}
 	})

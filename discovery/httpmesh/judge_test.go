@@ -1,136 +1,157 @@
 package httpmesh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
-// What is the instance's fault, and what may be repeated, is told to the
-// balancer and to no caller.
-func TestErrorsAreJudged(t *testing.T) {
+func TestErrorsAreTranslatedIntoOutcomes(t *testing.T) {
 	broken := errors.New("broken")
 	dial := fmt.Errorf("wrapped: %w", &dialError{broken})
+	own := fmt.Errorf("%w: %w", errOwnFault, syscall.EMFILE)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	late, stop := context.WithDeadline(t.Context(), time.Unix(0, 0))
 	defer stop()
+	clock, giveUp := context.WithCancelCause(t.Context())
+	giveUp(fmt.Errorf("a clock of the caller's: %w", context.DeadlineExceeded))
+	const long = 2 * time.Second
 	for _, c := range []struct {
-		name          string
-		ended         func() context.Context // nil: the caller still waits
-		method, key   string
-		err           error
-		noConn, wrote bool
-		reused        bool
-		body          io.Reader
-		want          verdict
+		name         string
+		caller       context.Context //nolint:containedctx // a case's; nil: the caller still waits
+		cut          error           // why we ended it; nil: we did not
+		err          error
+		noConn       bool
+		wrote, heard bool
+		reused       bool
+		silent       time.Duration
+		raced        bool
+		body         io.Reader
+		length       int64
+		want         outcome.Code
 	}{
-		{name: "failed dial", method: "POST", err: dial, noConn: true, want: verdict{again: true, free: true, failed: true, unreachable: true, try: Try{Outcome: dialFailed}}},
-		{name: "failed dial after a byte was written", method: "POST", err: dial, wrote: true, want: verdict{failed: true, try: Try{Outcome: transport}}},
-		{name: "reset of a post", method: "POST", err: broken, wrote: true, want: verdict{failed: true, try: Try{Outcome: transport}}},
-		{name: "reset of a post with a key", method: "POST", key: "k", err: broken, wrote: true, want: verdict{again: true, failed: true, try: Try{Outcome: transport}}},
-		{name: "reset of a get", method: "GET", err: broken, wrote: true, want: verdict{again: true, failed: true, try: Try{Outcome: transport}}},
-		{name: "nothing written on a fresh connection", method: "POST", err: broken, want: verdict{again: true, free: true, failed: true, try: Try{Outcome: transport}}},
-		{name: "nothing written on an idle connection", method: "POST", err: broken, reused: true, want: verdict{again: true, free: true, try: Try{Outcome: transport}}},
-		{name: "request that can't be sent", method: "GET", err: broken, noConn: true, want: verdict{try: Try{Outcome: transport}}},
-		{name: "body that can't be read", method: "GET", err: broken, wrote: true, body: iotest.ErrReader(broken), want: verdict{try: Try{Outcome: transport}}},
-		{name: "TryTimeout", method: "GET", err: errTryTimeout, wrote: true, want: verdict{again: true, failed: true, try: Try{Outcome: timeout}}},
-		{name: "caller's deadline", ended: func() context.Context { return late }, method: "GET", err: dial, noConn: true, want: verdict{failed: true, try: Try{Outcome: timeout}}},
-		{name: "caller's cancel", ended: func() context.Context { return ended }, method: "GET", err: dial, noConn: true, want: verdict{try: Try{Outcome: canceled}}},
+		{name: "failed dial", err: dial, noConn: true, want: outcome.Unreachable},
+		{name: "dial that failed for want of descriptors", err: own, noConn: true, want: outcome.Unsent},
+		{name: "dial that takes too long", cut: errStalled, err: errStalled, noConn: true, want: outcome.Stalled},
+		{name: "one dial too many that takes too long", err: errStalled, noConn: true, want: outcome.Stalled},
+		{name: "failed dial after a byte was written", err: dial, wrote: true, want: outcome.Broken},
+		{name: "reset", err: broken, wrote: true, want: outcome.Broken},
+		{name: "nothing written on a new connection", err: broken, want: outcome.Unsent},
+		{name: "nothing written on an idle connection", err: broken, reused: true, want: outcome.Unsent},
+		{name: "end of an idle connection", err: broken, wrote: true, reused: true, want: outcome.IdleClosed},
+		{name: "end of an idle connection amid an answer", err: broken, wrote: true, reused: true, heard: true, want: outcome.Broken},
+		{name: "request that can't be sent", err: broken, noConn: true, want: outcome.CallerError},
+		{name: "body that can't be read", err: broken, wrote: true, body: iotest.ErrReader(broken), want: outcome.CallerError},
+		{name: "body that is too short", err: broken, wrote: true, body: strings.NewReader("x"), length: 2, want: outcome.CallerError},
+		{name: "body that is too long", err: broken, wrote: true, body: strings.NewReader("xyz"), length: 2, want: outcome.CallerError},
+		{name: "body that is right", err: broken, wrote: true, body: strings.NewReader("xy"), length: 2, want: outcome.Broken},
+		{name: "cut for the next try", cut: errSilent, err: errSilent, wrote: true, want: outcome.Silent},
+		{name: "outrun soon", cut: errOutrun, err: errOutrun, wrote: true, want: outcome.Outrun},
+		{name: "outrun after a long silence", cut: errOutrun, err: errOutrun, wrote: true, silent: long, want: outcome.Silent},
+		{name: "outrun before it had a connection", cut: errOutrun, err: errOutrun, noConn: true, silent: long, want: outcome.Outrun},
+		{name: "deadline", caller: late, err: broken, wrote: true, want: outcome.Timeout},
+		{name: "deadline after a long silence", caller: late, err: broken, wrote: true, silent: long, want: outcome.Silent},
+		{name: "deadline after a long silence of two", caller: late, err: broken, wrote: true, silent: long, raced: true, want: outcome.Timeout},
+		{name: "deadline while it dials", caller: late, err: dial, noConn: true, silent: long, want: outcome.Timeout},
+		{name: "caller's own clock", caller: clock, err: broken, wrote: true, want: outcome.Timeout},
+		{name: "caller's own clock after a long silence", caller: clock, err: broken, wrote: true, silent: long, want: outcome.Silent},
+		{name: "caller who leaves", caller: ended, err: broken, wrote: true, want: outcome.Canceled},
+		{name: "caller who leaves after a long silence", caller: ended, err: broken, wrote: true, silent: long, want: outcome.Silent},
+		{name: "caller who leaves amid a long upload", caller: ended, err: broken, wrote: true, silent: long, body: blank{}, want: outcome.Canceled},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			ctx := t.Context()
-			if c.ended != nil {
-				ctx = c.ended()
-			}
-			r, err := http.NewRequestWithContext(ctx, c.method, "http://order/", c.body)
+			ctx := cmp.Or(c.caller, t.Context())
+			r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://order/", c.body)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c.key != "" {
-				r.Header.Set("Idempotency-Key", c.key)
+			if c.length != 0 {
+				r.ContentLength = c.length
 			}
 			x := newExchange(&Transport{closed: make(chan struct{})}, r, "order")
+			x.raced = c.raced
 			body, err := x.body.next()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c.body != nil {
-				_, _ = io.ReadAll(body)
+			if body != nil {
+				_, _ = io.CopyN(io.Discard, body, 100)
 			}
-			a := &attempt{x: x, reused: c.reused}
+			a := &attempt{x: x, body: body, reused: c.reused, start: time.Now().Add(-c.silent)}
+			a.ctx, a.cancel = context.WithCancelCause(ctx)
+			a.cancel(c.cut)
 			if !c.noConn {
-				a.conn = new(conn)
+				a.conn = &conn{network: &network{began: a.start}}
 			}
 			if c.wrote {
 				a.conn.sent.Add(1)
 			}
-			var got verdict
-			a.judgeError(c.err, &got)
-			if got.again != c.want.again || got.free != c.want.free || got.failed != c.want.failed || got.unreachable != c.want.unreachable || got.try.Outcome != c.want.try.Outcome {
-				t.Errorf("got %+v; want %+v", got, c.want)
+			if c.heard {
+				a.conn.received.Add(1)
+			}
+			if got := a.errorCode(c.err); got != c.want {
+				t.Errorf("got %v; want %v", got, c.want)
 			}
 		})
 	}
 }
 
-func TestStatusesAreJudged(t *testing.T) {
-	failed := verdict{failed: true}
-	retried := verdict{failed: true, again: true, answered: true}
+// blank is a body that does not end.
+type blank struct{}
+
+func (blank) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestStatusesAreTranslatedIntoOutcomes(t *testing.T) {
 	for _, c := range []struct {
-		status              int
-		method, key, reason string
-		want                verdict
+		status int
+		reason string
+		want   outcome.Code
 	}{
-		{200, "GET", "", "", verdict{}},
-		{304, "GET", "", "", verdict{}},
-		{404, "GET", "", "", verdict{}},
-		{501, "GET", "", "", verdict{}},
-		{505, "GET", "", "", verdict{}},
-		{500, "GET", "", "", failed},
-		{500, "GET", "", "overload", failed},
-		{599, "GET", "", "", failed},
-		{421, "POST", "", "", verdict{again: true, free: true, failed: true, unreachable: true}},
-		{429, "GET", "", "", verdict{again: true, answered: true, busy: true}},
-		{429, "POST", "", "", verdict{busy: true}},
-		{429, "POST", "k", "", verdict{again: true, answered: true, busy: true}},
-		{502, "GET", "", "", retried},
-		{502, "POST", "", "", failed},
-		{502, "POST", "k", "", retried},
-		{502, "GET", "", "downstream", verdict{proxied: true}},
-		{502, "GET", "", "overload", retried},
-		{503, "GET", "", "", retried},
-		{503, "POST", "", "", failed},
-		{503, "POST", "k", "", retried},
-		{503, "GET", "", "downstream", verdict{proxied: true}},
-		{503, "GET", "", "a word to come", retried},
-		{503, "POST", "", "overload", verdict{again: true, answered: true, load: true}},
-		{504, "GET", "", "", failed},
-		{504, "POST", "k", "", failed},
-		{504, "GET", "", "downstream", verdict{proxied: true}},
+		{200, "", outcome.OK},
+		{304, "", outcome.OK},
+		{404, "", outcome.OK},
+		{501, "", outcome.OK},
+		{505, "", outcome.OK},
+		{101, "", outcome.Error},
+		{500, "", outcome.Error},
+		{500, "overload", outcome.Error},
+		{599, "", outcome.Error},
+		{421, "", outcome.Misdirected},
+		{429, "", outcome.Busy},
+		{502, "", outcome.Gateway},
+		{502, "downstream", outcome.Downstream},
+		{502, "overload", outcome.Gateway},
+		{503, "", outcome.Gateway},
+		{503, "downstream", outcome.Downstream},
+		{503, "a word to come", outcome.Gateway},
+		{503, "overload", outcome.Overload},
+		{504, "", outcome.GatewayTimeout},
+		{504, "overload", outcome.GatewayTimeout},
+		{504, "downstream", outcome.Downstream},
 	} {
-		r, err := http.NewRequestWithContext(t.Context(), c.method, "http://order/", nil)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://order/", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		answer := &http.Response{StatusCode: c.status, Header: http.Header{}}
-		if c.key != "" {
-			r.Header.Set("Idempotency-Key", c.key)
-		}
 		if c.reason != "" {
 			answer.Header.Set(ReasonHeader, c.reason)
 		}
-		var got verdict
-		(&attempt{x: newExchange(new(Transport), r, "order")}).judgeAnswer(answer, &got)
-		got.try = Try{}
-		if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", c.want) {
-			t.Errorf("%d to a %s with key %q, reason %q: got %+v; want %+v", c.status, c.method, c.key, c.reason, got, c.want)
+		a := &attempt{x: newExchange(new(Transport), r, "order"), route: new(route)}
+		if got := a.answerCode(answer); got != c.want {
+			t.Errorf("%d with reason %q: got %v; want %v", c.status, c.reason, got, c.want)
 		}
 	}
 }
@@ -150,7 +171,7 @@ func TestRetryAfterIsReadAsSecondsOrADate(t *testing.T) {
 }
 
 func TestDialThatWasCalledOffIsNoFailedDial(t *testing.T) {
-	n := &network{timeout: time.Minute, dialer: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	n := &network{timeout: time.Minute, began: time.Now(), dialer: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}}
@@ -198,14 +219,16 @@ func TestBudgetComesBackAsItsWindowMovesOn(t *testing.T) {
 	}
 }
 
-func TestTryTimeoutThatComesWithTheHeadersSpendsNothing(t *testing.T) {
-	x := &exchange{ledger: &ledger{budget: Budget{Floor: 0.1}, began: time.Now()}}
-	a := &attempt{x: x, cancel: func(error) { t.Error("the try was ended") }}
-	if a.stop() != clockStopped {
-		t.Fatal("the clock was not stopped")
+func TestPatienceThatEndsWithTheHeadersSpendsNothing(t *testing.T) {
+	x := &exchange{ledger: &ledger{budget: Budget{Floor: 0.1}, began: time.Now()}, r: new(http.Request)}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	a := &attempt{x: x, ctx: ctx, cancel: func(error) { t.Error("the try was ended") }}
+	if x.ends(a) {
+		t.Fatal("the try was cut")
 	}
-	a.timeOut() // the timer had begun to call it
-	if a.cut() || !x.ledger.spend(time.Now()) {
+	a.tick() // the timer had begun to call it
+	if x.beside != nil || !x.ledger.spend(time.Now()) {
 		t.Error("the one retry there is was spent on a try that was answered")
 	}
 }

@@ -3,6 +3,7 @@ package httpmesh
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -17,14 +18,19 @@ import (
 // network is all that a Transport has open: its dials and its connections.
 // They are noted here when they begin and end, so requests pay nothing for it.
 type network struct {
-	timeout time.Duration // of a dial
+	timeout time.Duration // how long a request waits for a dial
+	idle    time.Duration // how long a connection is kept that nothing uses
 	maxAge  time.Duration // of a connection; 0: none
+	began   time.Time     // times are counted from it, by the monotonic clock
 	dialer  func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	mu     sync.Mutex // guards what follows
 	closed bool
 	open   map[any]func() // how to end each
 }
+
+// since is the time as the atomics of its connections hold it.
+func (n *network) since() time.Duration { return time.Since(n.began) }
 
 // dialError marks the failure of a dial, which says that nothing was sent.
 type dialError struct{ err error }
@@ -64,10 +70,14 @@ func (n *network) close() {
 	}
 }
 
-// dial connects within the timeout. A failure that is the address's, and not
+// dialPatience is how many times the timeout a dial lasts in all: a lost packet is
+// sent again after a second.
+const dialPatience = 10
+
+// dial connects, for as long as dialPatience says. A failure that is the address's, and not
 // the end of ctx or close, is a *dialError.
 func (n *network) dial(parent context.Context, network, addr string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(parent, n.timeout)
+	ctx, cancel := context.WithTimeout(parent, dialPatience*n.timeout)
 	defer cancel()
 	dialing := &ctx
 	if !n.add(dialing, cancel) {
@@ -78,6 +88,9 @@ func (n *network) dial(parent context.Context, network, addr string) (net.Conn, 
 	if err != nil {
 		if parent.Err() != nil || errors.Is(ctx.Err(), context.Canceled) {
 			return nil, err
+		}
+		if ownFault(err) {
+			return nil, fmt.Errorf("%w: %w", errOwnFault, err)
 		}
 		return nil, &dialError{err}
 	}
@@ -108,24 +121,41 @@ type conn struct {
 	network *network
 	expires time.Time // zero: never
 	// sent is the number of bytes written; those being written count.
-	sent atomic.Int64
+	sent     atomic.Int64
+	received atomic.Int64
+	wroteAt  atomic.Int64 // when the last byte was written, since the network began
+	veto     atomic.Bool  // nothing may be written
 }
 
 // expired reports whether it has reached its age.
 func (c *conn) expired(now time.Time) bool { return !c.expires.IsZero() && !now.Before(c.expires) }
 
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.received.Add(int64(n))
+	return n, err
+}
+
 func (c *conn) Write(p []byte) (int, error) {
+	if c.veto.Load() {
+		return 0, errStalled
+	}
 	c.sent.Add(int64(len(p)))
 	n, err := c.Conn.Write(p)
 	c.sent.Add(int64(n - len(p)))
+	c.wroteAt.Store(int64(c.network.since()))
 	return n, err
 }
 
 // ReadFrom lets the kernel move bytes where the connection can.
 func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+	if c.veto.Load() {
+		return 0, errStalled
+	}
 	c.sent.Add(1)
 	n, err := io.Copy(c.Conn, r)
 	c.sent.Add(n - 1)
+	c.wroteAt.Store(int64(c.network.since()))
 	return n, err
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
 // Trace has a function for each thing that happens; nil ones are skipped. They
@@ -28,57 +29,44 @@ type Report struct {
 	Counts balancer.Counts
 	// Proven is when the registry last proved the set of instances.
 	Proven time.Time
-	// Tries are in order; none if no instance could be picked.
+	// Tries are in the order of their beginning; none if no instance could be
+	// picked.
 	Tries []Try
 	// Elapsed is the time to the response's headers or to the failure.
 	Elapsed time.Duration
-	// Outcome is one of a bounded set, fit for a metric's label:
-	//   - ok: an instance answered, whatever the status, but for the next two
-	//   - misdirected: the last try was answered 421, which the caller gets, or by
-	//     a server that is none of the service's
-	//   - overload: the last try was shed (see ReasonOverload), and the caller
-	//     gets that 503
-	//   - no_instance: nobody to send to, or the source refuses the service
-	//   - unreachable: no connection could be made at the last try
-	//   - timeout: the caller's deadline or TryTimeout ended it
-	//   - transport: the connection broke, or the request can't be sent at all
-	//   - canceled: the caller gave up
-	//   - closed: the Transport was, or the source
-	Outcome string
+	// Outcome is how the request ended: as its last try did, or as the one whose
+	// answer the caller gets; without a try, why there was none.
+	Outcome outcome.Code
 	// OverBudget says that another try would have been made had Config.Budget
 	// allowed it.
 	OverBudget bool
 }
 
+// Served returns the instance whose answer the caller gets; false if it gets none.
+// When two tries run beside each other that need not be the last one.
+func (r *Report) Served() (catalog.Instance, bool) {
+	for _, t := range r.Tries {
+		if t.Used {
+			return t.Instance, true
+		}
+	}
+	return catalog.Instance{}, false
+}
+
 // Try is one attempt at one instance.
 type Try struct {
 	Instance catalog.Instance
-	// Outcome is one of a bounded set, fit for a metric's label: ok,
-	// dial_failed, misdirected (421, or a foreign server), overload (a 503 that says so), timeout
-	// (TryTimeout or the caller's deadline), transport, canceled (by the caller,
-	// or by Close).
-	Outcome string
+	// Outcome says how it ended, and by that what was made of it.
+	Outcome outcome.Code
 	// Status is the response's; 0 if no headers came.
 	Status int
 	// Latency is the time to the response's headers or to the failure.
 	Latency time.Duration
 	// Err is nil if headers came.
 	Err error
+	// Used says that the caller gets its answer.
+	Used bool
 }
-
-// The words of Report.Outcome and Try.Outcome.
-const (
-	ok          = "ok"
-	misdirected = "misdirected"
-	overload    = "overload"
-	noInstance  = "no_instance"
-	unreachable = "unreachable"
-	dialFailed  = "dial_failed"
-	timeout     = "timeout"
-	transport   = "transport"
-	canceled    = "canceled"
-	closed      = "closed"
-)
 
 type reportKey struct{}
 
@@ -116,4 +104,6 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Timeout reports whether a deadline ended the request; a dial that took too
 // long is not one: nothing was sent.
-func (e *Error) Timeout() bool { return e.Report.Outcome == timeout }
+func (e *Error) Timeout() bool {
+	return e.Report.Outcome == outcome.Timeout || e.Report.Outcome == outcome.Silent
+}

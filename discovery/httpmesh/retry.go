@@ -1,11 +1,13 @@
 package httpmesh
 
 import (
-	"errors"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/rollcall-mesh/rollcall/discovery/balancer"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
 const (
@@ -23,14 +25,11 @@ const (
 	// tries while an instance is left that was not tried: the catalog may be
 	// full of addresses at which nobody listens.
 	maxSpared = 20
-	// maxLost is how many dials may time out before one that was tried, or that
-	// is ejected or critical, is not tried any more: an address that swallows packets will do
-	// so again, and the caller waits.
-	maxLost = 2
+	// maxStalls is how many dials may take too long before an instance that was
+	// tried, or is ejected or critical, is not tried any more: an address that
+	// swallows packets will do so again, and the caller waits.
+	maxStalls = 2
 )
-
-// errTryTimeout is the cause of a try that Config.TryTimeout ended.
-var errTryTimeout = errors.New("no response within TryTimeout")
 
 // keyHeader says that its sender wants a request done once, however often it
 // arrives (draft-ietf-httpapi-idempotency-key-header).
@@ -48,54 +47,68 @@ func safe(method string) bool {
 // repeatable reports whether the request may be sent again though it may have
 // been served.
 func (x *exchange) repeatable() bool {
-	return safe(x.report.Method) || x.r.Header.Get(keyHeader) != ""
-}
-
-// mayTimeOut reports whether TryTimeout holds for this request at all: it must
-// be one that can be sent again whatever has become of it.
-func (x *exchange) mayTimeOut() bool {
-	return x.t.cfg.TryTimeout > 0 && x.body.inner == nil && x.repeatable() && x.r.Header.Get("Upgrade") == ""
+	return x.group == outcome.Safe || x.r.Header.Get(keyHeader) != ""
 }
 
 // again decides whether the request is tried once more after this try, and how
 // long to wait before. If so, the retry is paid for, and the body is taken from
 // the try.
-func (x *exchange) again(a *attempt, v *verdict) (wait time.Duration, ok bool) {
-	if !v.again || x.r.Context().Err() != nil || x.t.isClosed() || !x.body.left() {
+func (x *exchange) again(a *attempt) (wait time.Duration, ok bool) {
+	row := a.code.Row()
+	if row.Again == outcome.Never || row.Again == outcome.IfRepeatable && !x.repeatable() || x.r.Context().Err() != nil || x.t.isClosed() {
 		return 0, false
 	}
-	if v.lost {
-		x.lost++
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.over || x.count() > x.t.cfg.MaxRetries || !x.body.left() {
+		return 0, false
 	}
-	if a.lease.Another() || a.lease.Spare() && x.lost < maxLost && !v.load {
-		if v.unreachable && !v.lost && x.spared < maxSpared {
+	if a.code == outcome.Stalled {
+		x.stalls++
+	}
+	if x.elsewhere(a, row) {
+		if row.Proves == outcome.Absent && x.spared < maxSpared {
 			x.spared++
 		}
-	} else {
-		// Who sheds has told the caller when to come again: to wait here would
-		// only move the queue.
-		if v.load || x.lost >= maxLost || len(x.tried) > x.t.cfg.MaxRetries {
-			return 0, false
-		}
-		if v.answered { // by the only instance left: only if it says when to come again
-			if v.after <= 0 || v.after > maxRetryAfter {
-				return 0, false
-			}
-			wait = v.after
-		}
-		longest := min(firstPause<<(len(x.tried)-1), maxPause)
-		wait += rand.N(longest)
-		if !x.limit.IsZero() && time.Until(x.limit) <= wait {
-			return 0, false
-		}
+	} else if wait, ok = x.sameAgain(a, row); !ok {
+		return 0, false
 	}
-	if !v.free && !a.cut() && !x.spend() {
+	if row.Costs && !a.paid && !x.spend() {
 		return 0, false
 	}
 	return wait, x.body.again()
 }
 
+// elsewhere reports whether an instance is left that was not tried, and is worth
+// it: one that is ejected or critical is not when it may swallow one dial more,
+// for what was shed, or beside a try that runs.
+func (x *exchange) elsewhere(a *attempt, row outcome.Row) bool {
+	inUse, found := a.route.balancer.Left(balancer.Request{Now: time.Now(), Tried: x.tried})
+	return inUse || found && !a.beside && x.stalls < maxStalls && !row.Shed()
+}
+
+// sameAgain reports whether an instance that was tried is tried again, and after
+// how long. An instance that sheds has told the caller when to come again: to
+// wait here would only move the queue.
+func (x *exchange) sameAgain(a *attempt, row outcome.Row) (wait time.Duration, ok bool) {
+	if a.beside || row.Shed() || x.stalls >= maxStalls || len(x.tried) > x.t.cfg.MaxRetries {
+		return 0, false
+	}
+	if a.resp != nil && row.Proves != outcome.Absent { // only if it says when to come again
+		wait = retryAfter(a.resp.Header, time.Now())
+		if wait <= 0 || wait > maxRetryAfter {
+			return 0, false
+		}
+	}
+	wait += rand.N(min(firstPause<<(len(x.tried)-1), maxPause))
+	if !x.limit.IsZero() && time.Until(x.limit) <= wait {
+		return 0, false
+	}
+	return wait, true
+}
+
 // spend takes a retry out of the service's budget, or notes that there was none.
+// Call it with the mutex held.
 func (x *exchange) spend() bool {
 	ok := x.ledger.spend(time.Now())
 	if !ok {
@@ -109,10 +122,14 @@ func (x *exchange) pause(wait time.Duration) {
 	if wait <= 0 {
 		return
 	}
+	x.mu.Lock()
+	quit := x.quit
+	x.mu.Unlock()
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-quit:
 	case <-x.r.Context().Done():
 	case <-x.t.closed:
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
 const post = http.MethodPost
@@ -37,7 +38,7 @@ func TestPostGoesToAnotherInstanceIntactAfterARefusedDial(t *testing.T) {
 		if a.err != nil || a.body != "a streamed body" {
 			t.Errorf("got %q, %v; want the body echoed", a.body, a.err)
 		}
-		wantWords(t, a, "order-a dial_failed, order-b dial_failed, order-c ok, ok")
+		wantWords(t, a, "order-a unreachable, order-b unreachable, order-c ok, ok")
 		body.wantClosedOnce(t)
 	})
 }
@@ -53,7 +54,7 @@ func TestDialIntoABlackHoleCostsTheDialTimeoutForEveryMethod(t *testing.T) {
 			if took := time.Since(start); a.err != nil || took != 300*time.Millisecond {
 				t.Errorf("%s: got %v after %v; want an answer after 300ms", method, a.err, took)
 			}
-			wantWords(t, a, "order-a dial_failed, order-b ok, ok")
+			wantWords(t, a, "order-a stalled, order-b ok, ok")
 		})
 	}
 }
@@ -66,8 +67,8 @@ func TestThreeTriesAreAllThereAre(t *testing.T) {
 		}
 		body := &stream{text: strings.NewReader("x")}
 		a := send(t, f.transport(httpmesh.Config{}), post, "http://order/", body)
-		wantWords(t, a, "order-a dial_failed, order-b dial_failed, order-c dial_failed, unreachable")
-		want := "order: no instance answered (4 known, 4 ready, 2 of them ejected, 3 tried): try order-c (10.0.0.3:8080): "
+		wantWords(t, a, "order-a stalled, order-b stalled, order-c stalled, stalled")
+		want := "order: no instance answered (4 known, 4 ready, 3 tried): try order-c (10.0.0.3:8080): "
 		var e *httpmesh.Error
 		if !errors.As(a.err, &e) || !strings.HasPrefix(e.Error(), want) {
 			t.Errorf("got %v; want %s", a.err, want)
@@ -99,7 +100,7 @@ func TestThoseWhoRefusedAreNotTriedAgainBeyondTheThreeTries(t *testing.T) {
 			f.add("order", id, nil).mode.Store("refuse")
 		}
 		a := send(t, f.transport(httpmesh.Config{}), post, "http://order/", &stream{text: strings.NewReader("x")})
-		wantWords(t, a, "order-a dial_failed, order-b dial_failed, order-c dial_failed, order-d dial_failed, unreachable")
+		wantWords(t, a, "order-a unreachable, order-b unreachable, order-c unreachable, order-d unreachable, unreachable")
 		want := "order: no instance answered (4 known, 4 ready, 2 of them ejected, 4 tried): try order-d (10.0.0.4:8080): dial tcp 10.0.0.4:8080: connection refused"
 		var e *httpmesh.Error
 		if !errors.As(a.err, &e) || e.Error() != want || e.Timeout() {
@@ -114,8 +115,8 @@ func TestAddressesThatSwallowPacketsAreTriedTwiceAtMostWhenNobodyElseIsLeft(t *t
 		ids  []string
 		want string
 	}{
-		{[]string{"order-a", "order-b"}, "order-a dial_failed, order-b dial_failed, unreachable"},
-		{[]string{"order-a"}, "order-a dial_failed, order-a dial_failed, unreachable"},
+		{[]string{"order-a", "order-b"}, "order-a stalled, order-b stalled, stalled"},
+		{[]string{"order-a"}, "order-a stalled, order-a stalled, stalled"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFleet(t)
@@ -139,10 +140,11 @@ func TestEjectedOneIsNotTriedAfterTwoDialsThatTimedOut(t *testing.T) {
 			f.add("order", id, nil).mode.Store("swallow")
 		}
 		transport := f.transport(httpmesh.Config{})
-		send(t, transport, http.MethodGet, "http://order/", nil) // which ejects order-a
+		send(t, transport, http.MethodGet, "http://order/", nil) // which ejects order-a, when its dial fails
+		time.Sleep(3 * time.Second)
 		start := time.Now()
 		a := send(t, transport, http.MethodGet, "http://order/", nil)
-		wantWords(t, a, "order-b dial_failed, order-c dial_failed, unreachable")
+		wantWords(t, a, "order-b stalled, order-c stalled, stalled")
 		if took := time.Since(start); took > 650*time.Millisecond {
 			t.Errorf("took %v; want two dials of 300ms", took)
 		}
@@ -172,7 +174,7 @@ func TestRetriesCanBeTurnedOff(t *testing.T) {
 		f.add("order", "order-a", nil).mode.Store("refuse")
 		f.add("order", "order-b", nil)
 		a := send(t, f.transport(httpmesh.Config{MaxRetries: -1}), "GET", "http://order/", nil)
-		wantWords(t, a, "order-a dial_failed, unreachable")
+		wantWords(t, a, "order-a unreachable, unreachable")
 	})
 }
 
@@ -182,7 +184,7 @@ func TestOnlyInstanceIsTriedAgainAfterAShortPause(t *testing.T) {
 		f.add("order", "order-a", nil).mode.Store("refuse")
 		start := time.Now()
 		a := send(t, f.transport(httpmesh.Config{}), post, "http://order/", nil)
-		wantWords(t, a, "order-a dial_failed, order-a dial_failed, order-a dial_failed, unreachable")
+		wantWords(t, a, "order-a unreachable, order-a unreachable, order-a unreachable, unreachable")
 		if took := time.Since(start); took == 0 || took > 150*time.Millisecond {
 			t.Errorf("took %v; want a pause of up to 50ms, and one of up to 100ms", took)
 		}
@@ -208,15 +210,15 @@ func TestPauseEndsWithTheCallersDeadline(t *testing.T) {
 
 func TestGetIsRepeatedAfterAResetAndPostIsNot(t *testing.T) {
 	for _, c := range []struct{ method, want string }{
-		{"GET", "order-a transport, order-b ok, ok"},
-		{"", "order-a transport, order-b ok, ok"},
-		{"HEAD", "order-a transport, order-b ok, ok"},
-		{"OPTIONS", "order-a transport, order-b ok, ok"},
-		{"TRACE", "order-a transport, order-b ok, ok"},
-		{"POST", "order-a transport, transport"},
-		{"PUT", "order-a transport, transport"},
-		{"DELETE", "order-a transport, transport"},
-		{"PATCH", "order-a transport, transport"},
+		{"GET", "order-a broken, order-b ok, ok"},
+		{"", "order-a broken, order-b ok, ok"},
+		{"HEAD", "order-a broken, order-b ok, ok"},
+		{"OPTIONS", "order-a broken, order-b ok, ok"},
+		{"TRACE", "order-a broken, order-b ok, ok"},
+		{"POST", "order-a broken, broken"},
+		{"PUT", "order-a broken, broken"},
+		{"DELETE", "order-a broken, broken"},
+		{"PATCH", "order-a broken, broken"},
 	} {
 		t.Run(c.method, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -239,7 +241,7 @@ func TestPostIsNotRepeatedAfterAByteWasWrittenEvenIfItsBodyCanBeHadAgain(t *test
 		f.add("order", "order-a", abort)
 		b := f.add("order", "order-b", echo)
 		a := send(t, f.transport(httpmesh.Config{}), post, "http://order/", strings.NewReader("has GetBody"))
-		wantWords(t, a, "order-a transport, transport")
+		wantWords(t, a, "order-a broken, broken")
 		if b.calls.Load() != 0 {
 			t.Error("a POST was sent twice")
 		}
@@ -256,11 +258,11 @@ func TestGetWithAStreamedBodyIsNotRepeatedOnceItWasRead(t *testing.T) {
 		f.add("order", "order-b", echo)
 		body := &stream{text: strings.NewReader("x")}
 		a := send(t, f.transport(httpmesh.Config{}), "GET", "http://order/", body)
-		wantWords(t, a, "order-a transport, transport")
+		wantWords(t, a, "order-a broken, broken")
 		body.wantClosedOnce(t)
 
 		a = send(t, f.transport(httpmesh.Config{}), "GET", "http://order/", strings.NewReader("has GetBody"))
-		wantWords(t, a, "order-a transport, order-b ok, ok")
+		wantWords(t, a, "order-a broken, order-b ok, ok")
 		if a.body != "has GetBody" {
 			t.Errorf("got %q; want the body sent again", a.body)
 		}
@@ -271,17 +273,18 @@ func TestAnswerIsFinalUnlessItSaysThatAnotherInstanceMayDo(t *testing.T) {
 	for _, c := range []struct {
 		code   int
 		method string
+		word   string
 	}{
-		{301, "GET"},
-		{404, "GET"},
-		{408, "GET"},
-		{425, "GET"},
-		{500, "GET"},
-		{501, "GET"},
-		{504, "GET"},
-		{429, post},
-		{502, post},
-		{503, post},
+		{301, "GET", "ok"},
+		{404, "GET", "ok"},
+		{408, "GET", "ok"},
+		{425, "GET", "ok"},
+		{500, "GET", "error"},
+		{501, "GET", "ok"},
+		{504, "GET", "gateway_timeout"},
+		{429, post, "busy"},
+		{502, post, "gateway"},
+		{503, post, "gateway"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFleet(t)
@@ -291,7 +294,7 @@ func TestAnswerIsFinalUnlessItSaysThatAnotherInstanceMayDo(t *testing.T) {
 			if a.status != c.code || b.calls.Load() != 0 {
 				t.Errorf("%s: got %d; want the %d of the first instance", c.method, a.status, c.code)
 			}
-			wantWords(t, a, "order-a ok, ok")
+			wantWords(t, a, "order-a "+c.word+", "+c.word)
 		})
 	}
 }
@@ -373,13 +376,19 @@ func TestAnswerOfAForeignServerAtTheAddressOfAMissingInstanceIsNotTheServices(t 
 }
 
 // flipped picks the last one first until it is on.
-type flipped struct{ on bool }
+type flipped struct {
+	inOrder
+	on bool
+}
 
-func (p *flipped) Pick(ready balancer.Ready, q balancer.Request) *balancer.Endpoint {
+func (p *flipped) Pick(tier balancer.Tier, q balancer.Request) (last *balancer.Endpoint) {
 	if p.on {
-		return inOrder{}.Pick(ready, q)
+		return p.inOrder.Pick(tier, q)
 	}
-	return ready.At(ready.Len() - 1)
+	for e := range tier.All() {
+		last = e
+	}
+	return last
 }
 
 func TestPostThatAForeignServerAnsweredArrivesAtTheService(t *testing.T) {
@@ -392,7 +401,7 @@ func TestPostThatAForeignServerAnsweredArrivesAtTheService(t *testing.T) {
 		send(t, transport, "GET", "http://order/", nil)
 		policy.on = true
 		a := send(t, transport, post, "http://order/", strings.NewReader("body"))
-		wantWords(t, a, "order-a misdirected, order-b ok, ok")
+		wantWords(t, a, "order-a foreign, order-b ok, ok")
 		if a.body != "body" {
 			t.Errorf("got %q; want the body, whole", a.body)
 		}
@@ -408,7 +417,7 @@ func TestAnswerOfAForeignServerIsAnErrorWhenNobodyElseIsLeft(t *testing.T) {
 		send(t, transport, "GET", "http://order/", nil) // goes to order-b
 		f.list("order", f.instances["order"][0])
 		a := send(t, transport, "GET", "http://order/", nil)
-		wantWords(t, a, "order-a misdirected, order-a misdirected, order-a misdirected, misdirected")
+		wantWords(t, a, "order-a foreign, order-a foreign, order-a foreign, foreign")
 		if a.err == nil || !strings.Contains(a.err.Error(), "no instance of the service") {
 			t.Errorf("got %d, %v; want an error", a.status, a.err)
 		}
@@ -472,7 +481,7 @@ func TestWhenAllAreMisdirectedTheCallerGetsThe421(t *testing.T) {
 		if a.status != 421 || !strings.Contains(a.body, `"detail":"the request is meant for \"order\"; this is \"user\""`) {
 			t.Errorf("got %d %s; want the problem", a.status, a.body)
 		}
-		if a.report.Outcome != "misdirected" || len(a.report.Tries) != 3 {
+		if a.report.Outcome != outcome.Misdirected || len(a.report.Tries) != 3 {
 			t.Errorf("got %s; want misdirected after three tries", words(a.report))
 		}
 	})
@@ -496,7 +505,7 @@ func TestHungInstanceIsLeftAfterTheTryTimeout(t *testing.T) {
 		f.add("order", "order-b", nil)
 		start := time.Now()
 		a := send(t, f.transport(httpmesh.Config{}), "GET", "http://order/", nil)
-		wantWords(t, a, "order-a timeout, order-b ok, ok")
+		wantWords(t, a, "order-a silent, order-b ok, ok")
 		if took := time.Since(start); took != time.Second || a.report.Elapsed != took || a.report.Tries[0].Latency != took {
 			t.Errorf("took %v, the report says %v; want 1s", took, a.report.Elapsed)
 		}
@@ -509,7 +518,7 @@ func slow(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "slow")
 }
 
-func TestTryTimeoutNeverCuts(t *testing.T) {
+func TestPatienceNeverCuts(t *testing.T) {
 	for _, c := range []struct {
 		name, method, upgrade string
 		body                  func() io.Reader
@@ -520,7 +529,7 @@ func TestTryTimeoutNeverCuts(t *testing.T) {
 	}{
 		{name: "the only instance", method: "GET", instances: 1, tries: 1},
 		{name: "the last instance", method: "GET", instances: 2, tries: 2},
-		{name: "the last try", method: "GET", instances: 9, tries: 3},
+		{name: "one of many", method: "GET", instances: 9, tries: 2},
 		{name: "the only try", method: "GET", instances: 9, retries: -1, tries: 1},
 		{name: "a post", method: post, instances: 2, tries: 1},
 		{name: "an upgrade", method: "GET", upgrade: "websocket", instances: 2, tries: 1},
@@ -562,7 +571,7 @@ func TestTryTimeoutNeverCuts(t *testing.T) {
 	}
 }
 
-func TestTryTimeoutDoesNotCutTheBody(t *testing.T) {
+func TestPatienceDoesNotCutTheBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t)
 		f.add("order", "order-a", func(w http.ResponseWriter, r *http.Request) {
@@ -661,7 +670,7 @@ func TestFailedDialClosesTheIdleConnectionsToTheSamePlace(t *testing.T) {
 				if got := transport.Open(); got != 2 {
 					t.Fatalf("got %d open; want an idle connection and a dial", got)
 				}
-				time.Sleep(250 * time.Millisecond) // the dial fails
+				time.Sleep(3100 * time.Millisecond) // the dial fails
 				if got := transport.Open(); got != c.open {
 					t.Errorf("got %d open after the dial failed; want %d", got, c.open)
 				}
@@ -681,7 +690,7 @@ func TestUnreadablePostBodyIsTheCallersFault(t *testing.T) {
 		if !errors.Is(a.err, broken) || b.calls.Load() != 0 {
 			t.Errorf("got %v; want the body's error, and no second try", a.err)
 		}
-		wantWords(t, a, "order-a transport, transport")
+		wantWords(t, a, "order-a caller_error, caller_error")
 		body.wantClosedOnce(t)
 	})
 }
@@ -702,7 +711,7 @@ func TestRequestThatCannotBeSentIsNotRepeated(t *testing.T) {
 			resp.Body.Close()
 			t.Fatal("got an answer; want an error")
 		}
-		wantWords(t, answer{report: report, err: err}, "order-a transport, transport")
+		wantWords(t, answer{report: report, err: err}, "order-a caller_error, caller_error")
 	})
 }
 
@@ -724,7 +733,7 @@ func TestPostIsRepeatedWhenTheIdleConnectionWasClosedBeforeAByteWasWritten(t *te
 		if a.err != nil || a.body != "second" {
 			t.Errorf("got %q, %v; want the body echoed", a.body, a.err)
 		}
-		wantWords(t, a, "order-a transport, order-b ok, ok")
+		wantWords(t, a, "order-a unsent, order-b ok, ok")
 		body.wantClosedOnce(t)
 	})
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
 // route is how one service is reached: its balancer, and a leaf for each of its
@@ -71,7 +72,7 @@ func (r *route) leaf(e *balancer.Endpoint) *leaf {
 	if l, ok := r.leaves.Load(e); ok {
 		return l.(*leaf)
 	}
-	l := newLeaf(e, r.network)
+	l := newLeaf(e, r)
 	if slices.Contains(r.balancer.Endpoints(), e) {
 		r.leaves.Store(e, l)
 	} else { // it went between the pick and now: for this request only
@@ -89,10 +90,14 @@ func (r *route) closeIdleConnections() {
 // leaf is the connections to one endpoint. They are not shared with another
 // endpoint at the same address, so that they can go when their endpoint does.
 type leaf struct {
-	addr    string
-	pool    *http.Transport
-	retired atomic.Bool
-	heard   atomic.Int64 // when it last answered, in Unix nanoseconds
+	addr     string
+	endpoint *balancer.Endpoint
+	network  *network
+	balancer *balancer.Balancer
+	pool     *http.Transport
+	retired  atomic.Bool
+	heard    atomic.Int64 // when it last answered, since the network began
+	stalled  atomic.Int64 // dials that take too long
 }
 
 const (
@@ -100,41 +105,65 @@ const (
 	// requests at once, within reason; the standard library's default of 2
 	// makes a busy client dial for most of its requests.
 	maxIdle = 256
-	// idleTimeout must be below that of the servers, or requests meet
-	// connections that are being closed.
-	idleTimeout = 60 * time.Second
+	// maxStalled dials to an endpoint may take too long at once. A request that
+	// would begin one more does not wait for it.
+	maxStalled = 16
 	// continueTimeout is how long a request with Expect: 100-continue waits.
 	continueTimeout = time.Second
 )
 
-func newLeaf(e *balancer.Endpoint, n *network) *leaf {
-	l := &leaf{addr: e.Instance().Addr()}
+func newLeaf(e *balancer.Endpoint, r *route) *leaf {
+	l := &leaf{addr: e.Instance().Addr(), endpoint: e, network: r.network, balancer: r.balancer}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	l.pool = &http.Transport{
 		Protocols:             protocols,
 		DisableCompression:    true, // bodies pass as they are
 		MaxIdleConnsPerHost:   maxIdle,
-		IdleConnTimeout:       idleTimeout,
+		IdleConnTimeout:       r.network.idle,
 		ExpectContinueTimeout: continueTimeout,
-		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			// Other requests go elsewhere until it is known whether anybody is
-			// there: a dead address costs one caller a DialTimeout, not all who
-			// come within it.
-			e.Hold()
-			defer e.Release()
-			began := time.Now()
-			c, err := n.dial(ctx, network, addr)
-			if _, failed := errors.AsType[*dialError](err); failed && l.heard.Load() < began.UnixNano() {
-				// The idle connections lead to the same place. If it has
-				// answered meanwhile it is slow and not dead, and more dialling
-				// would not make it faster.
-				l.pool.CloseIdleConnections()
-			}
-			return c, err
-		},
+		DialContext:           l.dial,
 	}
 	return l
+}
+
+// dial makes a connection. http.Transport lets it go on when the request that it
+// was begun for has gone elsewhere, and keeps what comes of it; so what became of
+// it is told here, and not by the request.
+func (l *leaf) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	n := l.network
+	group := outcome.Safe
+	a, _ := ctx.Value(attemptKey{}).(*attempt)
+	if a != nil {
+		group = a.x.group
+	}
+	if l.stalled.Load() >= maxStalled {
+		return nil, errStalled
+	}
+	began, at := time.Now(), n.since()
+	d := l.endpoint.Dial()
+	defer d.Done()
+	timer := time.AfterFunc(n.timeout, func() {
+		d.Stalled()
+		l.stalled.Add(1)
+		if a != nil {
+			a.stall()
+		}
+	})
+	c, err := n.dial(ctx, network, addr)
+	if !timer.Stop() {
+		l.stalled.Add(-1) // or will have been added
+	}
+	if _, failed := errors.AsType[*dialError](err); failed {
+		if l.heard.Load() < int64(at) {
+			// The idle connections lead to the same place. If it has answered
+			// meanwhile it is slow and not dead, and more dialling would not make
+			// it faster.
+			l.pool.CloseIdleConnections()
+		}
+		l.balancer.Note(l.endpoint, outcome.Result{Code: outcome.Unreachable, Group: group, Began: began, At: time.Now()})
+	}
+	return c, err
 }
 
 // retire closes the idle connections, and lets release close those in use.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 	"github.com/rollcall-mesh/rollcall/discovery/outlier"
 )
 
@@ -20,7 +21,7 @@ import (
 type Transport struct {
 	cfg     Config
 	network *network
-	judge   *outlier.Judge
+	rules   *outlier.Rules
 	routes  sync.Map // service name to *route
 
 	mu        sync.Mutex // held to begin a goroutine, or to be closed
@@ -37,7 +38,7 @@ type Transport struct {
 // New returns a Transport, or an error that names every wrong setting.
 func New(cfg Config) (*Transport, error) {
 	cfg, wrong := cfg.filled()
-	judge, err := outlier.New(*cfg.Outliers)
+	rules, err := outlier.New(*cfg.Outliers)
 	if err != nil {
 		wrong = errors.Join(wrong, fmt.Errorf("httpmesh: Outliers: %w", err))
 	}
@@ -46,8 +47,8 @@ func New(cfg Config) (*Transport, error) {
 	}
 	return &Transport{
 		cfg:     cfg,
-		judge:   judge,
-		network: &network{timeout: cfg.DialTimeout, maxAge: cfg.MaxConnAge, dialer: cfg.dial},
+		rules:   rules,
+		network: &network{timeout: cfg.DialTimeout, idle: cfg.IdleTimeout, maxAge: cfg.MaxConnAge, began: time.Now(), dialer: cfg.dial},
 		drained: make(chan struct{}),
 		closed:  make(chan struct{}),
 	}, nil
@@ -68,7 +69,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	x := newExchange(t, r, service)
 	if !t.enter() {
-		return x.fail(closed, fmt.Errorf("send to %s: %w", service, catalog.ErrClosed))
+		return x.fail(outcome.Closed, fmt.Errorf("send to %s: %w", service, catalog.ErrClosed))
 	}
 	resp, err := x.run()
 	if err != nil {
@@ -122,7 +123,7 @@ func (t *Transport) route(s *catalog.Snapshot, now time.Time) *route {
 	service := s.Service()
 	found, ok := t.routes.Load(service)
 	if !ok {
-		fresh := &route{network: t.network, ledger: &ledger{budget: t.cfg.Budget, began: now}, balancer: balancer.NewJudged(service, t.cfg.Policy, t.judge, &t.cfg.Trace.Balancer)}
+		fresh := &route{network: t.network, ledger: &ledger{budget: t.cfg.Budget, began: now}, balancer: balancer.New(service, balancer.Config{Policy: t.cfg.Policy, Outliers: t.rules, Trace: &t.cfg.Trace.Balancer})}
 		if s.Len() == 0 {
 			fresh.use(s, now)
 			return fresh
@@ -237,6 +238,14 @@ func (t *Transport) Close() error {
 		t.followers.Wait()
 	})
 	return nil
+}
+
+// patience is the length of silence that counts, see Config.TryTimeout.
+func (t *Transport) patience() time.Duration {
+	if t.cfg.TryTimeout > 0 {
+		return t.cfg.TryTimeout
+	}
+	return defaultTryTimeout
 }
 
 func (t *Transport) isClosed() bool {

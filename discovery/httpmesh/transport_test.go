@@ -26,6 +26,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
 func TestNewNamesEveryWrongSetting(t *testing.T) {
@@ -139,12 +140,12 @@ func TestReportTellsWhereARequestWentAndWhy(t *testing.T) {
 		}})
 		a := send(t, transport, "", "http://order/", nil)
 		want := httpmesh.Report{
-			Service: "order", Method: "GET", Outcome: "ok",
+			Service: "order", Method: "GET", Outcome: outcome.Gateway,
 			Counts: balancer.Counts{Known: 3, Ready: 2, Ejected: 1, Draining: 1},
 			Proven: time.Now().Add(-time.Hour),
 			Tries: []httpmesh.Try{
-				{Instance: a.report.Tries[0].Instance, Outcome: "dial_failed", Err: a.report.Tries[0].Err},
-				{Instance: a.report.Tries[1].Instance, Outcome: "ok", Status: 503},
+				{Instance: a.report.Tries[0].Instance, Outcome: outcome.Unreachable, Err: a.report.Tries[0].Err},
+				{Instance: a.report.Tries[1].Instance, Outcome: outcome.Gateway, Status: 503, Used: true},
 			},
 		}
 		sameError := cmp.Comparer(func(a, b error) bool { return errors.Is(a, b) })
@@ -478,7 +479,7 @@ func TestConnectionsLiveOnWhenMaxConnAgeIsNegative(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t)
 		n := f.add("order", "order-a", nil)
-		transport := f.transport(httpmesh.Config{MaxConnAge: -1})
+		transport := f.transport(httpmesh.Config{MaxConnAge: -1, IdleTimeout: time.Minute})
 		for range 60 {
 			send(t, transport, "GET", "http://order/", nil)
 			time.Sleep(30 * time.Second)
@@ -491,12 +492,13 @@ func TestConnectionsLiveOnWhenMaxConnAgeIsNegative(t *testing.T) {
 
 // between is a policy that does something once, after its choice.
 type between struct {
+	inOrder
 	done atomic.Bool
 	do   func()
 }
 
-func (p *between) Pick(ready balancer.Ready, q balancer.Request) *balancer.Endpoint {
-	picked := inOrder{}.Pick(ready, q)
+func (p *between) Pick(tier balancer.Tier, q balancer.Request) *balancer.Endpoint {
+	picked := p.inOrder.Pick(tier, q)
 	if !p.done.Swap(true) {
 		p.do()
 	}
@@ -623,7 +625,7 @@ func TestShutdownWaitsForBodiesAndRefusesNewRequests(t *testing.T) {
 		}
 		body := &stream{text: strings.NewReader("x")}
 		a := send(t, transport, post, "http://order/", body)
-		if !errors.Is(a.err, catalog.ErrClosed) || a.report.Outcome != "closed" {
+		if !errors.Is(a.err, catalog.ErrClosed) || a.report.Outcome != outcome.Closed {
 			t.Errorf("got %v (%s); want ErrClosed", a.err, a.report.Outcome)
 		}
 		body.wantClosedOnce(t)
@@ -663,7 +665,7 @@ func TestCloseBreaksOffWhatIsInFlight(t *testing.T) {
 		}
 		for range 3 {
 			a := <-done
-			if a.err == nil || a.report.Outcome != "closed" && a.report.Service != "user" {
+			if a.err == nil || a.report.Outcome != outcome.Closed && a.report.Service != "user" {
 				t.Errorf("%s: got %v (%s); want closed", a.report.Service, a.err, words(a.report))
 			}
 			if a.report.Service != "user" && !errors.Is(a.err, catalog.ErrClosed) {
@@ -840,8 +842,9 @@ func TestRealResetIsRepeatedForGetOnly(t *testing.T) {
 	var source catalog.Fixed
 	listed(t, &source, &httptest.Server{Listener: reset(t)}, second)
 	transport := newTransport(t, httpmesh.Config{Source: &source, Policy: inOrder{}})
-	wantWords(t, send(t, transport, "GET", "http://order/", nil), "order-0 transport, order-1 ok, ok")
-	wantWords(t, send(t, transport, post, "http://order/", strings.NewReader("x")), "order-0 transport, transport")
+	wantWords(t, send(t, transport, "GET", "http://order/", nil), "order-0 broken, order-1 ok, ok")
+	time.Sleep(100 * time.Millisecond) // it is suspect for half of that
+	wantWords(t, send(t, transport, post, "http://order/", strings.NewReader("x")), "order-0 broken, broken")
 }
 
 func TestManyGoroutinesShareATransportWhileInstancesComeAndGo(t *testing.T) {

@@ -10,17 +10,18 @@ import (
 // Config says who is an outlier. Its zero value works.
 type Config struct {
 	// Consecutive failures, of whatever kind, eject an endpoint. 0 means 5,
-	// negative means that nobody is ever ejected. Fewer eject sooner, and a run of
+	// negative means that none is ever ejected. Fewer eject sooner, and a run of
 	// requests that fail by their own fault may eject an endpoint that is well.
 	Consecutive int
-	// ConsecutiveGateway failures eject an endpoint if each says that nobody is
-	// there: no connection, no answer in time, a connection that broke, another
-	// service at the address, or a 502, 503 or 504. 0 means 3, since none of those
-	// is ever the request's fault; negative means that they count like any other.
+	// ConsecutiveGateway failures eject an endpoint if each proves that it does
+	// not serve (outcome.Down and what is worse): no connection, no answer in
+	// time, a connection that broke, another service at the address, or a 502, 503
+	// or 504. 0 means 3, since none of those is ever the request's fault; negative
+	// means that they count like any other.
 	ConsecutiveGateway int
-	// ConsecutiveUnreachable eject an endpoint if each says that there is nobody
-	// at its address: no connection, or another service. 0 means 1, since a dial
-	// asks nothing of the one who should answer it; negative means that they
+	// ConsecutiveUnreachable eject an endpoint if each proves that it is not at
+	// its address (outcome.Absent): no connection, or another service. 0 means 1, since a dial
+	// asks nothing of the service; negative means that they
 	// count like any other of gateway kind. More costs the callers of a dead
 	// instance as many dials.
 	ConsecutiveUnreachable int
@@ -35,11 +36,10 @@ type Config struct {
 	Ejection time.Duration
 	// MaxEjection is the longest. 0 means 30s.
 	MaxEjection time.Duration
-	// Probation is the number of answers in a row that end a probation. 0 means
-	// 5.
+	// Probation is the number of answers in a row that end a trial. 0 means 5.
 	Probation int
 	// Forgive is the time in use that takes back one doubling. 0 means 10s.
-	// Longer is harder on those who fail now and again.
+	// Longer is harder on those that fail now and again.
 	Forgive time.Duration
 }
 

@@ -38,15 +38,15 @@ func text(err error) string {
 	return err.Error()
 }
 
-func TestMostIsAShareRoundedDown(t *testing.T) {
+func TestMostIsAShareRoundedDownAndNeverAll(t *testing.T) {
 	for _, c := range []struct{ percent, n, want int }{
-		{0, 1, 0}, {0, 2, 1}, {0, 3, 1}, {0, 4, 2}, {0, 5, 2}, {10, 3, 0}, {10, 10, 1}, {100, 3, 3}, {99, 3, 2},
+		{0, 1, 0}, {0, 2, 1}, {0, 3, 1}, {0, 4, 2}, {0, 5, 2}, {10, 3, 0}, {10, 10, 1}, {100, 1, 0}, {100, 3, 2}, {99, 3, 2}, {100, 0, 0},
 	} {
-		judge, err := outlier.New(outlier.Config{MaxEjected: c.percent})
+		rules, err := outlier.New(outlier.Config{MaxEjected: c.percent})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := judge.Most(c.n); got != c.want {
+		if got := rules.Most(c.n); got != c.want {
 			t.Errorf("%d %% of %d: got %d; want %d", c.percent, c.n, got, c.want)
 		}
 	}
@@ -54,7 +54,9 @@ func TestMostIsAShareRoundedDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := off.Most(10); got != 0 {
-		t.Errorf("switched off: got %d; want 0", got)
+	for name, rules := range map[string]*outlier.Rules{"switched off": off, "zero": new(outlier.Rules)} {
+		if got := rules.Most(10); got != 0 {
+			t.Errorf("%s: got %d; want 0", name, got)
+		}
 	}
 }

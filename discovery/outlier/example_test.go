@@ -6,20 +6,21 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 	"github.com/rollcall-mesh/rollcall/discovery/outlier"
 )
 
 func Example() {
-	judge, err := outlier.New(outlier.Config{Consecutive: 2})
+	rules, err := outlier.New(outlier.Config{Consecutive: 2})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	order := balancer.NewJudged("order", nil, judge, &balancer.Trace{
-		Ejected: func(_ string, _ catalog.Instance, x balancer.Ejection) {
+	order := balancer.New("order", balancer.Config{Outliers: rules, Trace: &balancer.Trace{
+		Ejected: func(_ string, _ catalog.Instance, x outlier.Ejection) {
 			fmt.Println("out for", x.Until.Sub(x.At), "after", x.Reason)
 		},
-	})
+	}})
 	feed := catalog.NewFeed("order")
 	now := time.Now()
 	feed.Publish([]catalog.Instance{
@@ -28,14 +29,14 @@ func Example() {
 	}, now)
 	order.Use(feed.Current(), now)
 
-	// Each answer is a 500, whoever gives it.
+	// Each answer is a 500, whichever gives it.
 	for range 4 {
 		lease, err := order.Pick(balancer.Request{Now: now})
 		if err != nil {
 			fmt.Println(err)
 			return
 		}
-		lease.Done(balancer.Outcome{Failed: true, Status: 500, At: now})
+		lease.Done(outcome.Result{Code: outcome.Error, Began: now, At: now})
 	}
 	fmt.Println(order.Counts(now).Ejected, "of 2 is out")
 	now = now.Add(2 * time.Second)

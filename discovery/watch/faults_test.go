@@ -203,7 +203,7 @@ func TestConsulThatSleptForAMinuteAndFindsEveryTTLRunOutLeavesAllInUse(t *testin
 		agent.Mend()
 		// Its own words are no "draining": plain critical, and panic mode uses them.
 		s := l.becomes(t, 45*time.Second, "1:critical 2:critical")
-		b := balancer.New("order", nil, nil)
+		b := balancer.New("order", balancer.Config{})
 		b.Use(s, time.Now())
 		if c := b.Counts(time.Now()); !c.Panic || c.Critical != 2 {
 			t.Errorf("got %+v; want both in use, in panic mode", c)

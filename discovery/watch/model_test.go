@@ -12,6 +12,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/consultest"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 	"github.com/rollcall-mesh/rollcall/discovery/watch"
 )
 
@@ -139,7 +140,11 @@ func (w *world) send() {
 		if _, err := fmt.Sscan(lease.Endpoint().Instance().ID, &n); err != nil {
 			return
 		}
-		lease.Done(balancer.Outcome{At: q.Now, Failed: !w.alive[n], Unreachable: !w.alive[n], Latency: time.Millisecond})
+		code := outcome.None
+		if !w.alive[n] {
+			code = outcome.Unreachable
+		}
+		lease.Done(outcome.Result{Code: code, Began: q.Now, At: q.Now})
 		if w.alive[n] {
 			return
 		}
@@ -195,7 +200,7 @@ func live(t *testing.T, history []step) (wrong string) {
 		agent := consultest.New(t)
 		w := &world{
 			agent: agent, lab: newLab(t, agent.Client(), agent.Client(), watch.Config{MissingFor: modelMissing}),
-			b: balancer.New("order", nil, nil), alive: map[int]bool{}, started: map[int]time.Time{}, left: map[int]time.Time{},
+			b: balancer.New("order", balancer.Config{}), alive: map[int]bool{}, started: map[int]time.Time{}, left: map[int]time.Time{},
 			drained: map[int]bool{}, wanted: map[int]bool{}, well: time.Now(),
 		}
 		for n := range history {

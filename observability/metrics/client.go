@@ -22,11 +22,11 @@ func newClient(r prometheus.Registerer, peer func(string) string) *client {
 		peer:      peer,
 		ejections: newEjections(r),
 		durations: prometheus.NewHistogramVec(durations("rollcall_client_request_duration_seconds",
-			"Time of a request through the mesh, all tries included, to the header of the response or the failure, by the service asked and how it ended: ok (any status from the right service), misdirected (421 at the last try), no_instance, unreachable, timeout, transport, canceled, closed."),
+			"Time of a request through the mesh, all tries included, to the header of the response or the failure, by the service asked and how it ended: the outcome of the try whose answer or failure the caller got, or no_instance."),
 			[]string{"peer", "outcome"}),
 		tries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rollcall_client_tries_total",
-			Help: "Tries at one instance, by the service asked and how the try ended: ok, dial_failed, misdirected (421: the address belongs to another service now), timeout, transport, canceled.",
+			Help: "Tries at one instance, by the service asked and how the try ended: one of the outcomes of docs/explanation/choosing.md.",
 		}, []string{"peer", "outcome"}),
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rollcall_client_retries_total",
@@ -47,9 +47,9 @@ func (c *client) trace() *httpmesh.Trace {
 
 func (c *client) done(r *httpmesh.Report) {
 	peer := c.peer(r.Service)
-	c.durations.WithLabelValues(peer, r.Outcome).Observe(r.Elapsed.Seconds())
+	c.durations.WithLabelValues(peer, r.Outcome.String()).Observe(r.Elapsed.Seconds())
 	for _, try := range r.Tries {
-		c.tries.WithLabelValues(peer, try.Outcome).Inc()
+		c.tries.WithLabelValues(peer, try.Outcome.String()).Inc()
 	}
 	if n := len(r.Tries); n > 1 {
 		c.retries.WithLabelValues(peer).Add(float64(n - 1))

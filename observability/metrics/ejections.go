@@ -7,19 +7,20 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/outlier"
 )
 
 func newEjections(r prometheus.Registerer) *prometheus.CounterVec {
 	c := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "rollcall_ejections_total",
-		Help: "Instances taken out of use for a while for failing, by the service asked and what the last failure was: unreachable, unanswered, gateway (502, 503, 504), error (any other).",
+		Help: "Instances taken out of use for a while for failing, by the service asked and the outcome of the last failure: unreachable, misdirected, silent, broken, body_broken, gateway, gateway_timeout, error.",
 	}, []string{"peer", "reason"})
 	r.MustRegister(c)
 	return c
 }
 
-func (c *client) ejected(service string, _ catalog.Instance, x balancer.Ejection) {
-	c.ejections.WithLabelValues(c.peer(service), x.Reason).Inc()
+func (c *client) ejected(service string, _ catalog.Instance, x outlier.Ejection) {
+	c.ejections.WithLabelValues(c.peer(service), x.Reason.String()).Inc()
 }
 
 // ejected reads at scrape time how many instances are out of use.

@@ -16,6 +16,8 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
+	"github.com/rollcall-mesh/rollcall/discovery/outlier"
 	"github.com/rollcall-mesh/rollcall/discovery/registration"
 	"github.com/rollcall-mesh/rollcall/observability/metrics"
 )
@@ -51,9 +53,9 @@ func everything(t *testing.T, m *metrics.Metrics) {
 	m.Server().Refused()
 	m.Server().Panicked()
 	trace := m.Trace()
-	trace.HTTP.Done(&httpmesh.Report{Service: "user", Outcome: "ok", Elapsed: time.Millisecond, Tries: []httpmesh.Try{{Outcome: "dial_failed"}, {Outcome: "ok"}}})
+	trace.HTTP.Done(&httpmesh.Report{Service: "user", Outcome: outcome.OK, Elapsed: time.Millisecond, Tries: []httpmesh.Try{{Outcome: outcome.Unreachable}, {Outcome: outcome.OK}}})
 	trace.HTTP.Balancer.Picked("user", false)
-	trace.HTTP.Balancer.Ejected("user", catalog.Instance{}, balancer.Ejection{Reason: "error"})
+	trace.HTTP.Balancer.Ejected("user", catalog.Instance{}, outlier.Ejection{Reason: outcome.Error})
 	feed := catalog.NewFeed("user")
 	feed.Publish([]catalog.Instance{{ID: "a", State: catalog.StatePassing}}, time.Now())
 	trace.Watch.Changed(feed.Current())
@@ -161,17 +163,17 @@ func TestDurationsAreNativeAndClassicHistograms(t *testing.T) {
 func TestTriesAndRetriesOfARequestAreCounted(t *testing.T) {
 	m := newOrder()
 	done := m.Trace().HTTP.Done
-	done(&httpmesh.Report{Service: "user", Outcome: "ok", Tries: []httpmesh.Try{{Outcome: "dial_failed"}, {Outcome: "misdirected"}, {Outcome: "ok"}}})
-	done(&httpmesh.Report{Service: "user", Outcome: "no_instance"})
+	done(&httpmesh.Report{Service: "user", Outcome: outcome.OK, Tries: []httpmesh.Try{{Outcome: outcome.Unreachable}, {Outcome: outcome.Misdirected}, {Outcome: outcome.OK}}})
+	done(&httpmesh.Report{Service: "user", Outcome: outcome.NoInstance})
 	expect(t, m, `
 # HELP rollcall_client_retries_total Tries beyond the first of a request, by the service asked.
 # TYPE rollcall_client_retries_total counter
 rollcall_client_retries_total{peer="user"} 2
-# HELP rollcall_client_tries_total Tries at one instance, by the service asked and how the try ended: ok, dial_failed, misdirected (421: the address belongs to another service now), timeout, transport, canceled.
+# HELP rollcall_client_tries_total Tries at one instance, by the service asked and how the try ended: one of the outcomes of docs/explanation/choosing.md.
 # TYPE rollcall_client_tries_total counter
-rollcall_client_tries_total{outcome="dial_failed",peer="user"} 1
 rollcall_client_tries_total{outcome="misdirected",peer="user"} 1
 rollcall_client_tries_total{outcome="ok",peer="user"} 1
+rollcall_client_tries_total{outcome="unreachable",peer="user"} 1
 `, "rollcall_client_retries_total", "rollcall_client_tries_total")
 }
 

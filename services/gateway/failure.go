@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 )
 
@@ -61,13 +62,13 @@ func (x *exchange) problem(err, cause error) *problem.Problem {
 		return say(http.StatusBadGateway, "could not be asked")
 	}
 	switch failure.Report.Outcome {
-	case "no_instance":
+	case outcome.NoInstance:
 		return say(http.StatusServiceUnavailable, "has no instance that can serve")
-	case "unreachable", "misdirected":
+	case outcome.Unreachable, outcome.Stalled, outcome.Misdirected, outcome.Foreign:
 		return say(http.StatusServiceUnavailable, "can't be reached")
-	case "closed":
+	case outcome.Closed:
 		return say(http.StatusServiceUnavailable, "is not asked any more: the gateway is leaving")
-	case "timeout":
+	case outcome.Timeout, outcome.Silent:
 		return say(http.StatusGatewayTimeout, "did not answer in time")
 	}
 	// The connection broke after the request was sent: it may have been served,

@@ -213,8 +213,6 @@ func answered(resp *http.Response) error {
 
 // servedBy returns the ID of the instance that answered.
 func (x *exchange) servedBy() string {
-	if len(x.report.Tries) == 0 {
-		return ""
-	}
-	return x.report.Tries[len(x.report.Tries)-1].Instance.ID
+	i, _ := x.report.Served()
+	return i.ID
 }

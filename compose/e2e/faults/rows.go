@@ -199,7 +199,9 @@ func killOrder(ctx context.Context, r *trial) error {
 	if err := rig.Pause(ctx, 15*time.Second); err != nil {
 		return err
 	}
-	r.m.Values[failedDials] = r.grown("rollcall_client_tries_total", `peer="order"`, `outcome="dial_failed"`)
+	for _, outcome := range []string{"stalled", "unreachable"} {
+		r.m.Values[failedDials] += r.grown("rollcall_client_tries_total", `peer="order"`, `outcome="`+outcome+`"`)
+	}
 	if err := r.docker(ctx, "start", c.ID); err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ type instanceView struct {
 	InFlight     int           `json:"in_flight"`
 	MissingForMS *int64        `json:"missing_for_ms,omitempty"` // vanished from Consul; used for so long still
 	Ejected      *ejectedView  `json:"ejected,omitempty"`        // out of use for failing
-	Probation    bool          `json:"probation,omitempty"`      // was ejected, and gets one request at a time
+	Health       string        `json:"health,omitempty"`         // by the outcomes of our requests: healthy, suspect, on trial, ejected
 }
 
 type ejectedView struct {
@@ -117,10 +117,9 @@ func viewService(s *catalog.Snapshot, b *balancer.Balancer, now time.Time) servi
 		if e := endpoints[i.Key()]; e != nil {
 			shown.InFlight = e.InFlight()
 			if x := e.Ejection(); !x.Over(now) {
-				shown.Ejected = &ejectedView{Since: x.At, ForMS: x.Until.Sub(now).Milliseconds(), Reason: x.Reason}
-			} else {
-				shown.Probation = e.OnProbation()
+				shown.Ejected = &ejectedView{Since: x.At, ForMS: x.Until.Sub(now).Milliseconds(), Reason: x.Reason.String()}
 			}
+			shown.Health = e.State(now).String()
 		}
 		if i.Missing() {
 			left := max(0, i.MissingUntil.Sub(now).Milliseconds())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 	"github.com/rollcall-mesh/rollcall/discovery/registration"
 	"github.com/rollcall-mesh/rollcall/observability/logging"
 	"github.com/rollcall-mesh/rollcall/services/internal/web"
@@ -28,7 +29,7 @@ func (m oneService) Balancer(string) *balancer.Balancer { return m.b }
 
 func TestDiscoveryPageTellsWhatIsInUseAndWhoIsMissing(t *testing.T) {
 	now := time.Now()
-	m := oneService{feed: catalog.NewFeed("user"), b: balancer.New("user", nil, nil)}
+	m := oneService{feed: catalog.NewFeed("user"), b: balancer.New("user", balancer.Config{})}
 	m.feed.Publish([]catalog.Instance{
 		{ID: "a", Service: "user", Host: "10.0.0.1", Port: 80, Weight: 1, State: catalog.StatePassing},
 		{ID: "b", Service: "user", Host: "::1", Port: 80, Weight: 1, State: catalog.StateCritical, Reason: "refused"},
@@ -84,7 +85,7 @@ func TestDiscoveryPageTellsWhatIsInUseAndWhoIsMissing(t *testing.T) {
 	if b := s.Instances[1]; b.Addr != "[::1]:80" || b.State != "critical" || b.Reason != "refused" {
 		t.Errorf("b is %+v", b)
 	}
-	lease.Done(balancer.Outcome{At: now})
+	lease.Done(outcome.Result{Began: now, At: now})
 }
 
 // roundTrip is a RoundTripper made of a function.

@@ -1,0 +1,154 @@
+package httpmesh
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
+)
+
+// Why a try was ended by us.
+var (
+	errSilent  = errors.New("no response within TryTimeout")
+	errStalled = errors.New("no connection within DialTimeout")
+	errOutrun  = errors.New("another try was answered first")
+	errWornOut = errors.New("idle connections were closed one after the other")
+)
+
+// Why an answer is none.
+var (
+	errForeign = errors.New("what answers at its address is no instance of the service, of which it has vanished")
+	errUnasked = errors.New("it switched protocols without being asked to")
+)
+
+// answerCode says what an answer is.
+func (a *attempt) answerCode(resp *http.Response) outcome.Code {
+	status, reason := resp.StatusCode, resp.Header.Get(ReasonHeader)
+	switch {
+	case a.foreign(resp):
+		return outcome.Foreign
+	case status == http.StatusSwitchingProtocols && !a.x.upgrade:
+		return outcome.Error
+	case status == http.StatusMisdirectedRequest:
+		return outcome.Misdirected
+	case status == http.StatusTooManyRequests:
+		return outcome.Busy
+	case status < http.StatusInternalServerError:
+		return outcome.OK
+	}
+	switch status {
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+		return outcome.OK // it understood, and says that it can't
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	default:
+		return outcome.Error
+	}
+	switch {
+	case reason == ReasonDownstream:
+		return outcome.Downstream
+	case reason == ReasonOverload && status == http.StatusServiceUnavailable:
+		return outcome.Overload
+	case status == http.StatusGatewayTimeout:
+		return outcome.GatewayTimeout
+	}
+	return outcome.Gateway
+}
+
+// foreign reports whether another server has answered than the one that was
+// picked: an instance that is missing may be gone, and its address be anybody's.
+// A handler of a service says its name (see Guard), so an answer without it was
+// given by none. What no handler gives, a protocol that was switched or a
+// connection that is refused, is believed.
+func (a *attempt) foreign(resp *http.Response) bool {
+	if strings.EqualFold(resp.Header.Get(ServiceHeader), a.x.report.Service) {
+		if !a.route.named.Load() {
+			a.route.named.Store(true)
+		}
+		return false
+	}
+	switch resp.StatusCode {
+	case http.StatusSwitchingProtocols, http.StatusMisdirectedRequest:
+		return false
+	}
+	return a.route.named.Load() && a.lease.Endpoint().Instance().Missing() && resp.Header.Get(ReasonHeader) == ""
+}
+
+// errorCode says what an error of http.Transport is.
+func (a *attempt) errorCode(err error) outcome.Code {
+	_, dial := errors.AsType[*dialError](err)
+	wrote := a.wrote()
+	switch cause := context.Cause(a.ctx); {
+	case a.x.t.isClosed():
+		return outcome.Closed
+	case a.body.fault() != nil:
+		return outcome.CallerError
+	case errors.Is(cause, errOutrun):
+		if a.silent() {
+			return outcome.Silent
+		}
+		return outcome.Outrun
+	case errors.Is(cause, errSilent):
+		return outcome.Silent
+	case (errors.Is(cause, errStalled) || errors.Is(err, errStalled)) && !wrote:
+		return outcome.Stalled
+	case a.x.r.Context().Err() != nil:
+		return a.callerCode()
+	case dial && !wrote:
+		return outcome.Unreachable
+	case errors.Is(err, errOwnFault):
+		return outcome.Unsent
+	case a.conn == nil:
+		return outcome.CallerError // it can't be sent at all
+	case !wrote:
+		return outcome.Unsent
+	case a.reused && !a.heard():
+		return outcome.IdleClosed
+	}
+	return outcome.Broken
+}
+
+// callerCode says what it means that the caller's wait has ended. When two tries
+// ran beside each other and neither was answered, the silence is proven of
+// neither.
+func (a *attempt) callerCode() outcome.Code {
+	ctx := a.x.r.Context()
+	switch {
+	case a.silent() && !a.x.isRaced():
+		return outcome.Silent
+	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.Is(context.Cause(ctx), context.DeadlineExceeded):
+		return outcome.Timeout
+	}
+	return outcome.Canceled
+}
+
+// silent reports whether the instance has said nothing for as long as patience
+// lasts, since it had the whole request.
+func (a *attempt) silent() bool {
+	return a.conn != nil && a.wrote() && a.body.finished() && (a.impatient.Load() || a.silence() >= a.x.t.patience())
+}
+
+// silence is how long nothing was said or sent.
+func (a *attempt) silence() time.Duration {
+	if a.conn == nil {
+		return 0
+	}
+	return min(time.Since(a.start), a.conn.network.since()-time.Duration(a.conn.wroteAt.Load()))
+}
+
+// errOwnFault marks a failed dial that says nothing of the address.
+var errOwnFault = errors.New("this process can't open a connection")
+
+// ownFault reports whether a dial failed for a lack that is this process's or
+// this machine's.
+func ownFault(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
