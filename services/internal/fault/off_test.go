@@ -33,7 +33,7 @@ func TestProductionBuildHasNoFaults(t *testing.T) {
 }
 
 func TestProductionBuildCompilesNoCodeOfFaults(t *testing.T) {
-	for tags, want := range map[string]string{"": "doc.go off.go", "faults": "doc.go on.go setting.go"} {
+	for tags, want := range map[string]string{"": "doc.go off.go", "faults": "doc.go executions.go on.go setting.go"} {
 		out, err := exec.CommandContext(t.Context(), "go", "list", "-tags", tags, "-f", `{{join .GoFiles " "}}`, ".").CombinedOutput()
 		if got := strings.TrimSpace(string(out)); err != nil || got != want {
 			t.Errorf("with the tags %q: %s, %v; want %s", tags, got, err, want)

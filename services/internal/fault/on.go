@@ -17,21 +17,55 @@ const Enabled = true
 // Traffic returns the handler of a traffic port, with the faults that are set.
 func Traffic(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s := current.Load()
-		if s == nil {
+		switch s := current.Load(); {
+		case s == nil:
 			next.ServeHTTP(w, r)
-			return
+		case s.asked.Stream == r.URL.Path:
+			r.Pattern = r.URL.Path // for logs and metrics
+			stream(w, r)
+		default:
+			s.serve(w, r, next)
 		}
-		if err := s.wait(r.Context()); err != nil {
-			problem.Write(w, r, problem.Of(err))
-			return
-		}
-		if s.status != 0 {
-			problem.Write(w, r, problem.New(s.status, "this answer was asked for, by PUT /faults"))
-			return
-		}
-		next.ServeHTTP(w, r)
 	})
+}
+
+func (s *setting) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	s.begun.note(r.Header.Get(requestID))
+	if s.asked.Renew {
+		w.Header().Set("Connection", "close")
+	}
+	if !s.meant(r) {
+		next.ServeHTTP(w, r)
+		return
+	}
+	if err := s.wait(r.Context()); err != nil {
+		problem.Write(w, r, problem.Of(err))
+		return
+	}
+	if s.status != 0 {
+		problem.Write(w, r, problem.New(s.status, "this answer was asked for, by PUT /faults"))
+		return
+	}
+	next.ServeHTTP(w, r)
+}
+
+// meant reports whether status, delay and slots are for a request.
+func (s *setting) meant(r *http.Request) bool {
+	if s.asked.Method != "" && s.asked.Method != r.Method {
+		return false
+	}
+	return !s.asked.Unkeyed || r.Header.Get("Idempotency-Key") == ""
+}
+
+// stream answers with a header, and stays until the client leaves. The
+// server's limit on writing does not end it, for it writes nothing more.
+func stream(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.WriteHeader(http.StatusOK)
+	if err := http.NewResponseController(w).Flush(); err != nil {
+		return // the client has left
+	}
+	<-r.Context().Done()
 }
 
 // Now is the time by a clock that a test build can set wrong.

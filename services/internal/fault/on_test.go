@@ -8,8 +8,10 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -134,6 +136,133 @@ func TestClockIsOffByWhatIsSet(t *testing.T) {
 	})
 }
 
+func TestRequestsThatAreNotMeantAreServed(t *testing.T) {
+	for _, c := range []struct {
+		setting, method, key string
+		want                 int
+	}{
+		{`{"status":500,"method":"POST"}`, http.MethodPost, "k", 500},
+		{`{"status":500,"method":"POST"}`, http.MethodGet, "", 200},
+		{`{"status":500,"unkeyed":true}`, http.MethodGet, "", 500},
+		{`{"status":500,"unkeyed":true}`, http.MethodPost, "k", 200},
+		{`{"status":500,"method":"POST","unkeyed":true}`, http.MethodPost, "", 500},
+		{`{"status":500,"method":"POST","unkeyed":true}`, http.MethodPost, "k", 200},
+		{`{"status":500,"method":"POST","unkeyed":true}`, http.MethodGet, "", 200},
+	} {
+		set(t, c.setting)
+		r := httptest.NewRequest(c.method, "/orders/1", nil)
+		if c.key != "" {
+			r.Header.Set("Idempotency-Key", c.key)
+		}
+		w := httptest.NewRecorder()
+		fault.Traffic(hello).ServeHTTP(w, r)
+		if w.Code != c.want {
+			t.Errorf("%s: %s with the key %q is answered %d; want %d", c.setting, c.method, c.key, w.Code, c.want)
+		}
+	}
+}
+
+func TestRenewedConnectionsServeOneRequestEach(t *testing.T) {
+	s := httptest.NewServer(fault.Traffic(hello))
+	defer s.Close()
+	connections := func() int {
+		seen := map[string]bool{}
+		for range 3 {
+			trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { seen[c.Conn.LocalAddr().String()] = true }}
+			r, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), http.MethodGet, s.URL, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := s.Client().Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+		return len(seen)
+	}
+	if n := connections(); n != 1 {
+		t.Errorf("3 requests took %d connections; want 1", n)
+	}
+	set(t, `{"renew":true}`)
+	if n := connections(); n < 3 {
+		t.Errorf("3 requests took %d connections; want one each", n)
+	}
+}
+
+func TestExecutionsAreCountedByRequestUntilTheSettingIsReplaced(t *testing.T) {
+	counts := func() (int, string) {
+		w := httptest.NewRecorder()
+		fault.Admin(http.NotFoundHandler()).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/faults/executions", nil))
+		return w.Code, w.Body.String()
+	}
+	send := func(id string) {
+		r := httptest.NewRequest(http.MethodGet, "/orders/1", nil)
+		r.Header.Set("X-Request-Id", id)
+		fault.Traffic(hello).ServeHTTP(httptest.NewRecorder(), r)
+	}
+	if code, _ := counts(); code != http.StatusConflict {
+		t.Errorf("got %d while nothing is counted; want 409", code)
+	}
+	set(t, `{"count":true,"status":500}`) // what fails was begun too
+	for _, id := range []string{"a", "b", "a", "a"} {
+		send(id)
+	}
+	if code, body := counts(); code != 200 || body != `{"a":3,"b":1}`+"\n" {
+		t.Errorf("got %d %q; want a three times and b once", code, body)
+	}
+	set(t, `{"count":true}`)
+	send("c")
+	if code, body := counts(); code != 200 || body != `{"c":1}`+"\n" {
+		t.Errorf("got %d %q after another setting; want c alone", code, body)
+	}
+	for n := range 1 << 17 {
+		send(strconv.Itoa(n))
+	}
+	if code, body := counts(); code != http.StatusInsufficientStorage {
+		t.Errorf("got %d %.100q for more requests than are counted; want 507", code, body)
+	}
+}
+
+// Through a whole server, whose limits on time a stream outlives.
+func TestStreamStaysOpenWhateverIsSetUntilItsClientLeaves(t *testing.T) {
+	set(t, `{"stream":"/orders/stream"}`)
+	ended := make(chan struct{})
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fault.Traffic(hello).ServeHTTP(w, r)
+		if r.URL.Path == "/orders/stream" {
+			close(ended)
+		}
+	}))
+	s.Config.ReadTimeout, s.Config.WriteTimeout = 50*time.Millisecond, 50*time.Millisecond
+	s.Start()
+	defer s.Close()
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/orders/stream", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	set(t, `{"status":500}`)
+	select {
+	case <-ended:
+		t.Fatal("the stream has ended; want it open for as long as its client stays")
+	case <-time.After(200 * time.Millisecond):
+	}
+	leave()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("the stream outlives its client")
+	}
+}
+
 func TestWrongSettingIsNamedAndChangesNothing(t *testing.T) {
 	set(t, `{"status":503}`)
 	for _, tc := range []struct{ body, want string }{
@@ -152,6 +281,10 @@ func TestWrongSettingIsNamedAndChangesNothing(t *testing.T) {
 		{`{"hold":"20ms"}`, "without slots"},
 		{`{"clock":"tomorrow"}`, "the field clock"},
 		{`{"crash":7}`, "the field crash"},
+		{`{"method":"post","status":500}`, "the field method is \\\"post\\\""},
+		{`{"method":"POST"}`, "want status, delay or slots"},
+		{`{"unkeyed":true,"renew":true}`, "want status, delay or slots"},
+		{`{"stream":"orders"}`, "the field stream"},
 		{`{} {}`, "goes on after"},
 		{`[]`, "no setting of faults"},
 		{``, "no setting of faults"},

@@ -28,6 +28,8 @@ type setting struct {
 	hold   time.Duration
 	clock  time.Duration
 	crash  string
+	// begun is nil unless executions are counted.
+	begun *executions
 }
 
 // wire is the setting as JSON.
@@ -38,6 +40,12 @@ type wire struct {
 	Hold   string `json:"hold,omitempty"`
 	Clock  string `json:"clock,omitempty"`
 	Crash  string `json:"crash,omitempty"`
+
+	Method  string `json:"method,omitempty"`
+	Unkeyed bool   `json:"unkeyed,omitempty"`
+	Renew   bool   `json:"renew,omitempty"`
+	Count   bool   `json:"count,omitempty"`
+	Stream  string `json:"stream,omitempty"`
 }
 
 // Bounds of the setting.
@@ -51,32 +59,40 @@ const (
 // Admin returns the handler of the admin port, with /faults.
 func Admin(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/faults" {
-			next.ServeHTTP(w, r)
-			return
-		}
-		r.Pattern = "/faults" // for the log
-		switch r.Method {
-		case http.MethodGet, http.MethodHead:
-			show(w)
-		case http.MethodPut:
-			s, err := read(http.MaxBytesReader(w, r.Body, maxBody))
-			if err != nil {
-				p := problem.Of(err)
-				if p.Status == http.StatusInternalServerError {
-					p = problem.New(http.StatusBadRequest, "%v", err)
-				}
-				problem.Write(w, r, p)
-				return
-			}
-			current.Store(s)
-			show(w)
+		switch r.URL.Path {
+		case "/faults":
+			r.Pattern = r.URL.Path // for the log
+			admin(w, r)
+		case "/faults/executions":
+			r.Pattern = r.URL.Path
+			showExecutions(w, r)
 		default:
-			p := problem.New(http.StatusMethodNotAllowed, "/faults does not take %s; it takes GET and PUT", r.Method)
-			p.Header = http.Header{"Allow": {"GET, HEAD, PUT"}}
-			problem.Write(w, r, p)
+			next.ServeHTTP(w, r)
 		}
 	})
+}
+
+func admin(w http.ResponseWriter, r *http.Request) {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		show(w)
+	case http.MethodPut:
+		s, err := read(http.MaxBytesReader(w, r.Body, maxBody))
+		if err != nil {
+			p := problem.Of(err)
+			if p.Status == http.StatusInternalServerError {
+				p = problem.New(http.StatusBadRequest, "%v", err)
+			}
+			problem.Write(w, r, p)
+			return
+		}
+		current.Store(s)
+		show(w)
+	default:
+		p := problem.New(http.StatusMethodNotAllowed, "/faults does not take %s; it takes GET and PUT", r.Method)
+		p.Header = http.Header{"Allow": {"GET, HEAD, PUT"}}
+		problem.Write(w, r, p)
+	}
 }
 
 func show(w http.ResponseWriter) {
@@ -84,9 +100,13 @@ func show(w http.ResponseWriter) {
 	if s := current.Load(); s != nil {
 		asked = s.asked
 	}
+	answer(w, asked)
+}
+
+func answer(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(asked) // the reader has gone: nobody is left to tell
+	_ = json.NewEncoder(w).Encode(v) // the reader has gone: nobody is left to tell
 }
 
 // read returns the setting of a body, nil if nothing is to fail. An error
@@ -139,11 +159,20 @@ func (w wire) check() (*setting, error) {
 		return nil, fmt.Errorf("the field status is %d; want 400 to 599, or 0 for none", w.Status)
 	case w.Slots < 0 || w.Slots > maxSlots:
 		return nil, fmt.Errorf("the field slots is %d; want 1 to %d, or 0 for no limit", w.Slots, maxSlots)
+	case w.Method != strings.ToUpper(w.Method):
+		return nil, fmt.Errorf("the field method is %q; want it in capitals, such as POST", w.Method)
+	case (w.Method != "" || w.Unkeyed) && w.Status == 0 && s.delay == 0 && w.Slots == 0:
+		return nil, errors.New("the fields method and unkeyed say which requests; want status, delay or slots to say what becomes of them")
+	case w.Stream != "" && !strings.HasPrefix(w.Stream, "/"):
+		return nil, fmt.Errorf("the field stream is %q; want a path, such as /orders/stream", w.Stream)
 	case w.Slots == 0 && s.hold > 0:
 		return nil, fmt.Errorf("the field hold is %q without slots; want both, or delay", w.Hold)
 	}
 	if w.Slots > 0 {
 		s.slots = make(chan struct{}, w.Slots)
+	}
+	if w.Count {
+		s.begun = &executions{of: map[string]int{}}
 	}
 	return s, nil
 }
