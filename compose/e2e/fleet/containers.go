@@ -38,6 +38,7 @@ type Container struct {
 // State of a container.
 type State struct {
 	Status    string // "running", "paused", "exited", …
+	Pid       int    // of its first process, as the host numbers it. 0 when it does not run
 	ExitCode  int
 	OOMKilled bool
 	Health    struct{ Status string }

@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -252,6 +253,37 @@ func TestShareIsOfTheAnswersAboutOrders(t *testing.T) {
 	}
 	if got := Share(m.Samples, m.Ended.Add(time.Hour), m.Ended.Add(2*time.Hour), "order-b"); got != 0 {
 		t.Errorf("a share of nothing is %v; want 0", got)
+	}
+}
+
+func TestExecutionsAreOfTheRequestsOfOneKind(t *testing.T) {
+	counts := map[string]int{"row-get-1": 1, "row-get-2": 3, "row-get-3": 2, "row-post-1": 7}
+	if most, mean := Executions(counts, "row-get-"); most != 3 || mean != 2 {
+		t.Errorf("%d at most and %v in the mean; want 3 and 2", most, mean)
+	}
+	if most, mean := Executions(counts, "other-"); most != 0 || mean != 0 {
+		t.Errorf("%d at most and %v in the mean of none; want 0", most, mean)
+	}
+}
+
+func TestAnsweredRequestThatNobodyExecutedIsUncounted(t *testing.T) {
+	m, counts := steady(), map[string]int{}
+	for i := range m.Samples {
+		s := &m.Samples[i]
+		s.ID = fmt.Sprintf("row-%d", i)
+		counts[s.ID] = 1
+	}
+	uncounted := func() int { return Uncounted(m.Samples, counts, m.Start, m.End) }
+	if n := uncounted(); n != 0 {
+		t.Errorf("%d are uncounted; want none", n)
+	}
+	for _, i := range []int{5, 1100, 1101, 1102, 1103} { // the first is before the span
+		delete(counts, m.Samples[i].ID)
+	}
+	fail(&m, 1100)
+	m.Samples[1101].Path = traffic.UsersPath
+	if n := uncounted(); n != 2 {
+		t.Errorf("%d are uncounted; want the two about orders that did not fail", n)
 	}
 }
 

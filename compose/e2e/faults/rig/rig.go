@@ -135,6 +135,12 @@ type Setting struct {
 	Hold   string `json:"hold,omitempty"`
 	Clock  string `json:"clock,omitempty"`
 	Crash  string `json:"crash,omitempty"`
+
+	Method  string `json:"method,omitempty"`
+	Unkeyed bool   `json:"unkeyed,omitempty"`
+	Renew   bool   `json:"renew,omitempty"`
+	Count   bool   `json:"count,omitempty"`
+	Stream  string `json:"stream,omitempty"`
 }
 
 // Fault sets the faults of an instance.
@@ -143,6 +149,22 @@ func (r *Rig) Fault(ctx context.Context, c fleet.Container, s Setting) error {
 		return fmt.Errorf("set a fault of %s: %w", c.Name, err)
 	}
 	return nil
+}
+
+// Executions are how many times each request was executed at any of the containers since they were set to count, by
+// the request's ID.
+func (r *Rig) Executions(ctx context.Context, cs []fleet.Container) (map[string]int, error) {
+	sum := map[string]int{}
+	for _, c := range cs {
+		var of map[string]int
+		if err := r.JSON(ctx, Admin(c)+"/faults/executions", &of); err != nil {
+			return nil, fmt.Errorf("count the executions at %s: %w", c.Name, err)
+		}
+		for id, n := range of {
+			sum[id] += n
+		}
+	}
+	return sum, nil
 }
 
 // Running containers of a service, ordered by name.

@@ -1,4 +1,4 @@
-// Package traffic is the steady load of a fault's row: an open loop of GETs, and one of POSTs with keys, that
+// Package traffic is the steady load of a fault's row: an open loop of GETs, and one of POSTs, that
 // remembers every request with what became of it.
 //
 // vegeta paces and sends. What this package adds is the judgement of each answer (the right body, from the right
@@ -26,6 +26,8 @@ type Config struct {
 	Bases []string
 	// Gets and Posts are requests a second, 0 to 10,000. 0 means none.
 	Gets, Posts int
+	// Unkeyed leaves the POSTs without an Idempotency-Key.
+	Unkeyed bool
 	// User whose orders the POSTs make; it must exist, and nobody else's POST may be for it.
 	User int64
 	// Timeout of one request, from before the dial to the last byte of the answer. 0 means 5s.
@@ -146,7 +148,9 @@ func (l *Load) get(n int64) vegeta.Target {
 func (l *Load) post(n int64) vegeta.Target {
 	h := l.header("post", n)
 	h.Set("Content-Type", "application/json")
-	h.Set("Idempotency-Key", `"`+h.Get("X-Request-Id")+`"`)
+	if !l.cfg.Unkeyed {
+		h.Set("Idempotency-Key", `"`+h.Get("X-Request-Id")+`"`)
+	}
 	return vegeta.Target{
 		Method: http.MethodPost,
 		URL:    fmt.Sprintf("%s/orders/%d", l.base(n), l.cfg.User),

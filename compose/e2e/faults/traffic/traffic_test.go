@@ -80,6 +80,25 @@ func TestLoadSendsBothStreamsAndFindsRightAnswersRight(t *testing.T) {
 	}
 }
 
+func TestPostsHaveKeysUnlessTheyAreToHaveNone(t *testing.T) {
+	for _, unkeyed := range []bool{false, true} {
+		var keyed, bare atomic.Int64
+		s := gateway(t, func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Header.Get("Idempotency-Key") == "" {
+				bare.Add(1)
+			} else {
+				keyed.Add(1)
+			}
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		})
+		run(t, Config{Bases: []string{s.URL}, Posts: 100, User: 7, Unkeyed: unkeyed}, 5)
+		if k, b := keyed.Load(), bare.Load(); (b > 0) != unkeyed || (k > 0) == unkeyed {
+			t.Errorf("unkeyed %v: %d with a key and %d without", unkeyed, k, b)
+		}
+	}
+}
+
 func TestAnswerOfTheWrongServiceIsFailedAndWrong(t *testing.T) {
 	s := gateway(t, func(w http.ResponseWriter, r *http.Request) bool {
 		_, _ = io.WriteString(w, right[UsersPath])
