@@ -18,6 +18,13 @@ var bounds = map[string]judge.Bounds{
 	"pause-order":      {P99From: 2 * time.Second},
 	"errors":           {Share: 0.005, Notice: 2 * time.Second, Recover: 40 * time.Second, Words: "ejected, and back in use"},
 	"slow":             {Values: map[string]judge.Range{shareSlow: atMost(0.05)}},
+	"hang-posts": {Posts: hangingPosts, Recover: 40 * time.Second, Words: "the POSTs that fail are those which it had before it was out, and its trials", Values: map[string]judge.Range{
+		outAfter: atMost(5), lateFailures: atMost(6), executionsPost: atMost(1), uncounted: exactly(0),
+	}},
+	// A POST with a key goes to one after another: so it is begun at each of the three.
+	"slow-everywhere":  {Values: map[string]judge.Range{executionsGet: atMost(2), executionsPost: atMost(3), uncounted: exactly(0), ejections: exactly(0)}},
+	"open-streams":     {Share: 0.005, Notice: 2 * time.Second, Recover: 30 * time.Second, Values: map[string]judge.Range{streamsOpen: exactly(streamsHeld)}, Words: "its share back"},
+	"lost-syn":         {Values: map[string]judge.Range{lostPackets: atLeast(3), ejections: exactly(0)}},
 	"consul-restart":   {},
 	"consul-wipe":      {Recover: time.Second, Words: "all registered"},
 	"consul-pause":     {Values: map[string]judge.Range{age: atLeast(50), alerting: exactly(1)}},
@@ -26,7 +33,7 @@ var bounds = map[string]judge.Bounds{
 	"disconnect":       {Posts: judge.Any, Recover: 40 * time.Second, Words: "back in use under whatever address it got"},
 	"all-critical":     {Values: map[string]judge.Range{panics: atLeast(1)}},
 	"maintenance":      {Values: map[string]judge.Range{late: exactly(0), left: exactly(1)}, Words: "no request to it from 1 s on, and our registration leaves it so"},
-	"swap":             {Words: "none answered by the wrong service"},
+	"swap":             {Values: map[string]judge.Range{misdirected: atLeast(1)}, Words: "none answered by the wrong service"},
 	"consul-refuses":   {Values: map[string]judge.Range{failing: exactly(1)}, Words: "set kept, said loudly"},
 	"users-killed":     {Excused: quickRefusal, Recover: time.Second, Words: "none that order can answer by itself; the rest a 503 problem in under 1 s"},
 	"disk-full":        {Excused: fullDisk, Words: "POSTs 503 or 507 problems, nothing half-written"},
@@ -57,8 +64,22 @@ const (
 	ordersDistinct     = "different orders stored"
 	integrityOK        = "integrity of the database"
 
+	outAfter       = "out of use after the end of the third wait (s)"
+	lateFailures   = "POSTs failed of those sent once it was out"
+	executionsGet  = "executions of a GET, at most"
+	executionsPost = "executions of a POST, at most"
+	uncounted      = "answered requests whose execution was not counted"
+	ejections      = "ejections of orders"
+	streamsOpen    = "streams to it that are open at the end"
+	lostPackets    = "first packets lost"
+	misdirected    = "tries answered 421"
+
 	refused = "refused entries to those that can't be used"
 )
+
+// hangingPosts is how many POSTs may fail at an order that hangs on them: a third of 20 a second until three waits of
+// 5 s have ended, and 5 s more, and its trials.
+const hangingPosts = 80
 
 func atLeast(v float64) judge.Range { return judge.Range{Min: v, Max: math.Inf(1)} }
 func atMost(v float64) judge.Range  { return judge.Range{Min: math.Inf(-1), Max: v} }

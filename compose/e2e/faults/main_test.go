@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -92,6 +93,32 @@ func TestOnlyTheRightRefusalIsExcused(t *testing.T) {
 	} {
 		if got := c.excused(c.sample); got != c.want {
 			t.Errorf("%s: excused %v; want %v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestWaitsAreCountedFromTheThirdThatEndedAndLateOnesFromTheNotice(t *testing.T) {
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	post := func(at time.Duration) traffic.Sample {
+		return traffic.Sample{Method: http.MethodPost, At: start.Add(at), Took: 5 * time.Second, Err: "no answer"}
+	}
+	get := post(0)
+	get.Method = http.MethodGet
+	well := post(0)
+	well.Err = ""
+	samples := []traffic.Sample{get, well, post(-time.Second), post(3 * time.Second), post(time.Second), post(2 * time.Second), post(12 * time.Second)}
+	for _, c := range []struct {
+		samples []traffic.Sample
+		notice  time.Duration
+		want    map[string]float64
+	}{
+		{samples, 11 * time.Second, map[string]float64{outAfter: 3, lateFailures: 1}}, // the third ended at 8 s
+		{samples, 2500 * time.Millisecond, map[string]float64{outAfter: 0, lateFailures: 2}},
+		{samples[:4], time.Second, map[string]float64{outAfter: 0, lateFailures: 1}},
+		{samples, judge.Unknown, nil},
+	} {
+		if got := waits(c.samples, start, c.notice); !maps.Equal(got, c.want) {
+			t.Errorf("noticed after %v: %v; want %v", c.notice, got, c.want)
 		}
 	}
 }

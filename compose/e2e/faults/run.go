@@ -31,6 +31,7 @@ type row struct {
 	short       bool // in the set that CI runs
 	fresh       bool // wants a new fleet, and leaves none
 	gets, posts int  // requests a second; 0 means 200 and 20. Negative means none
+	unkeyed     bool // its POSTs have no Idempotency-Key
 	// prepare is done before the load starts. May be nil.
 	prepare func(context.Context, *trial) error
 	// fault makes the fault, ends it, and returns when all is well again. It calls start, end and recovered.
@@ -55,6 +56,7 @@ type program struct {
 type trial struct {
 	*rig.Rig
 	m     judge.Measured
+	name  string // of its load: every request's ID begins with it
 	load  *traffic.Load
 	bases []string
 	stop  []func() // done after the row
@@ -122,7 +124,8 @@ func (r *trial) drive(ctx context.Context, w row, name string) error {
 		}
 		return max(asked, 0)
 	}
-	cfg := traffic.Config{Name: name, Bases: r.bases, Gets: rate(w.gets, 200), Posts: rate(w.posts, 20), User: user}
+	cfg := traffic.Config{Name: name, Bases: r.bases, Gets: rate(w.gets, 200), Posts: rate(w.posts, 20), User: user, Unkeyed: w.unkeyed}
+	r.name = name
 	r.m.Rate = cfg.Gets + cfg.Posts
 	r.m.Began = time.Now()
 	if r.load, err = traffic.Start(cfg); err != nil {
@@ -330,6 +333,17 @@ func (r *trial) serves(id string, since time.Time) func(context.Context) error {
 	return func(context.Context) error {
 		if r.load.Count(func(s *traffic.Sample) bool { return s.ServedBy == id && s.At.After(since) && !s.Failed() }) == 0 {
 			return fmt.Errorf("%s has not served", id)
+		}
+		return nil
+	}
+}
+
+// hasShare is an error unless an order has given a fifth of the last second's answers.
+func (r *trial) hasShare(id string) func(context.Context) error {
+	return func(context.Context) error {
+		now := time.Now()
+		if s := judge.Share(r.load.Samples(), now.Add(-time.Second), now, id); s < 0.2 || now.Sub(r.m.End) < time.Second {
+			return fmt.Errorf("its share is %.2f", s)
 		}
 		return nil
 	}
