@@ -13,7 +13,7 @@ import (
 var bounds = map[string]judge.Bounds{
 	"scale":            {Values: map[string]judge.Range{share: atLeast(0.35)}, Words: "newcomers (half of six) take their share in 5 s"},
 	"restart-services": {},
-	"restart-gateways": {Words: "after the client's own try of the other port"},
+	"restart-gateways": {Values: map[string]judge.Range{waitedForUs: exactly(0)}, Words: "after the client's own try of the other port"},
 	"kill-order":       {Notice: 10 * time.Second, Values: map[string]judge.Range{failedDials: atMost(10)}, Words: "out of use after its first failed dial: those besides it were under way"},
 	"pause-order":      {P99From: 2 * time.Second},
 	"errors":           {Share: 0.005, Notice: 2 * time.Second, Recover: 40 * time.Second, Words: "ejected, and back in use"},
@@ -64,6 +64,7 @@ const (
 	ordersDistinct     = "different orders stored"
 	integrityOK        = "integrity of the database"
 
+	waitedForUs    = "waited half a second and were sent while both ran"
 	outAfter       = "out of use after the end of the third wait (s)"
 	lateFailures   = "POSTs failed of those sent once it was out"
 	executionsGet  = "executions of one GET"

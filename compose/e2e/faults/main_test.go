@@ -123,6 +123,25 @@ func TestWaitsAreCountedFromTheThirdThatEndedAndLateOnesFromTheNotice(t *testing
 	}
 }
 
+func TestWhoWaitedWhileAGatewayWasAwayIsNoneOfOurs(t *testing.T) {
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	sent := func(at, took time.Duration) traffic.Sample {
+		return traffic.Sample{At: start.Add(at), Took: took}
+	}
+	samples := []traffic.Sample{
+		sent(-time.Second, time.Second), // before the fault
+		sent(10*time.Second, 400*time.Millisecond),
+		sent(10*time.Second, time.Second),
+		sent(11*time.Second, time.Second),
+		sent(11100*time.Millisecond, time.Second),
+		sent(9900*time.Millisecond, 2*time.Second),
+	}
+	away := []span{{start.Add(10 * time.Second), start.Add(11 * time.Second)}}
+	if within, outside := waited(samples, start, away); within != 2 || outside != 2 {
+		t.Errorf("%d waited while it was away and %d else; want 2 and 2", within, outside)
+	}
+}
+
 // One that held, one that did not, one that is none and one that can't be made.
 func TestTableShowsWhatHeldAndWhatNot(t *testing.T) {
 	began := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

@@ -116,63 +116,6 @@ func plain(_ context.Context, r *trial) error {
 
 func overlay(name string) string { return "compose/e2e/faults/overlay/" + name + ".yaml" }
 
-func twoGateways(ctx context.Context, r *trial) error {
-	var low int
-	for range 50 { // two free ports beside each other
-		p, err := fleet.FreePort(ctx)
-		if err != nil {
-			return err
-		}
-		if fleet.Free(ctx, p+1) {
-			low = p
-			break
-		}
-	}
-	if low == 0 {
-		return notMade("no two free ports beside each other were found")
-	}
-	r.Overlay(overlay("gateways"), fmt.Sprintf("FAULTS_GATEWAYS=%d-%d", low, low+1))
-	if _, err := r.Compose(ctx, "up", "--detach"); err != nil {
-		return err
-	}
-	r.bases = []string{fmt.Sprintf("http://127.0.0.1:%d", low), fmt.Sprintf("http://127.0.0.1:%d", low+1)}
-	two := maps.Clone(rig.Usual)
-	two["gateway"] = 2
-	return rig.Until(ctx, patience, "two gateways serve", func(ctx context.Context) error {
-		for _, base := range r.bases {
-			if _, err := r.Want(ctx, http.MethodGet, base+"/orders/1", nil); err != nil {
-				return err
-			}
-		}
-		return r.Passing(ctx, two)
-	})
-}
-
-func restartGateways(ctx context.Context, r *trial) error {
-	two := maps.Clone(rig.Usual)
-	two["gateway"] = 2
-	passing := func(ctx context.Context) error { return r.Passing(ctx, two) }
-	r.start()
-	cs, err := r.Running(ctx, "gateway")
-	if err != nil {
-		return err
-	}
-	for _, c := range cs {
-		if err := r.docker(ctx, "restart", c.ID); err != nil {
-			return err
-		}
-		if err := rig.Until(ctx, patience, c.Name+" is back", passing); err != nil {
-			return err
-		}
-	}
-	r.end()
-	if err := r.recovered(ctx, "both are registered", passing); err != nil {
-		return err
-	}
-	r.note("%d requests were answered at the other port", r.load.Count(func(s *traffic.Sample) bool { return s.Other && !s.Failed() }))
-	return nil
-}
-
 // gone is true once the gateway does not use so many orders of three.
 func gone(m rig.Metrics) bool {
 	return m.Sum("rollcall_instances_ejected", `peer="order"`) >= 1 || m.Sum("rollcall_instances", `peer="order"`, `state="passing"`) < 3

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Container is one container as the engine knows it.
@@ -42,6 +43,8 @@ type State struct {
 	ExitCode  int
 	OOMKilled bool
 	Health    struct{ Status string }
+	// StartedAt and FinishedAt are when its process was last started, and last ended.
+	StartedAt, FinishedAt time.Time
 }
 
 // Containers of a service, stopped ones too, ordered by name.
