@@ -69,6 +69,18 @@ func (r *trial) lose(ctx context.Context, c fleet.Container) error {
 	return nil
 }
 
+// loseNoMore heals, and takes the rule away where the row did not come so far.
+func loseNoMore(ctx context.Context, r *trial) error {
+	cs, err := r.Running(ctx, "order")
+	if err != nil {
+		return err
+	}
+	for _, c := range cs {
+		_, _ = r.iptables(ctx, c, append([]string{"--delete"}, lossRule...)...) // as a rule there is none
+	}
+	return heal(ctx, r)
+}
+
 // lost ends that, and returns how many were lost.
 func (r *trial) lost(ctx context.Context, c fleet.Container) (float64, error) {
 	rule, err := r.iptables(ctx, c, "--list", "INPUT", "1", "--verbose", "--numeric", "--exact")

@@ -28,7 +28,7 @@ var rows = []row{
 	{name: "hang-posts", title: "one order hangs on POSTs, which have no keys, and answers GETs", unkeyed: true, fault: hangPosts, restore: heal},
 	{name: "slow-everywhere", title: "every order takes 1.5 s for each answer", gets: 20, posts: 4, fault: slowEverywhere, restore: heal},
 	{name: "open-streams", title: "one order with open streams answers 500, and heals while they stay open", fault: openStreams, restore: heal},
-	{name: "lost-syn", title: "3 % of the connections to one order lose their first packet, and each answer closes its connection", fault: lostSyn, restore: heal},
+	{name: "lost-syn", title: "3 % of the connections to one order lose their first packet, and each answer closes its connection", fault: lostSyn, restore: loseNoMore},
 	{name: "consul-restart", title: "Consul restarted with its data", fault: restartConsul},
 	{name: "consul-wipe", title: "Consul recreated without its data", short: true, fault: wipeConsul},
 	{name: "consul-pause", title: "Consul paused for 60 s", fault: pauseConsul},
