@@ -26,7 +26,7 @@ var rows = []row{
 	{name: "errors", title: "one order answers 500 to everything and passes its health check", short: true, fault: serverErrors},
 	{name: "slow", title: "one order 100 times slower", fault: slowOrder},
 	{name: "hang-posts", title: "one order hangs on POSTs, which have no keys, and answers GETs", unkeyed: true, fault: hangPosts, restore: heal},
-	{name: "slow-everywhere", title: "every order takes 1.5 s for each answer", gets: 20, posts: 4, fault: slowEverywhere, restore: heal},
+	{name: "slow-everywhere", title: "every order takes 1.5 s for each answer, at 20 GETs and 4 POSTs a second", gets: 20, posts: 4, fault: slowEverywhere, restore: heal},
 	{name: "open-streams", title: "one order with open streams answers 500, and heals while they stay open", fault: openStreams, restore: heal},
 	{name: "lost-syn", title: "3 % of the connections to one order lose their first packet, and each answer closes its connection", fault: lostSyn, restore: loseNoMore},
 	{name: "consul-restart", title: "Consul restarted with its data", fault: restartConsul},
