@@ -16,6 +16,8 @@ import (
 type Request struct {
 	// Now is the time. Required.
 	Now time.Time
+	// Group is the request's.
+	Group outcome.Group
 	// Tried are the endpoints that were tried before for the same request, in
 	// order. None is picked again while another is left, even if it has left
 	// the snapshots since and come back as another Endpoint.
@@ -252,12 +254,12 @@ func (b *Balancer) Pick(q Request) (Lease, error) {
 	}
 	e := b.choose(s, q)
 	e.inFlight.Add(1)
-	e.waiting.Add(1)
+	e.groups[q.Group].waiting.Add(1)
 	e.serve(&b.clock, s.slack)
 	if b.picked != nil {
 		b.picked(b.service, e.spare.Load() || s.counts.Panic)
 	}
-	return Lease{balancer: b, endpoint: e}, nil
+	return Lease{balancer: b, endpoint: e, group: q.Group}, nil
 }
 
 func (b *Balancer) choose(s *set, q Request) *Endpoint {

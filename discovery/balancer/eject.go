@@ -15,7 +15,7 @@ import (
 func (b *Balancer) Note(e *Endpoint, r outcome.Result) {
 	b.policy.Learn(e, r)
 	proof := r.Code.Row().Proves
-	e.remember(r, proof)
+	b.remember(e, r, proof)
 	if proof == outcome.Silence && b.asSilent(e, r) {
 		return
 	}
@@ -28,30 +28,38 @@ func (b *Balancer) Note(e *Endpoint, r outcome.Result) {
 }
 
 // remember keeps how long the endpoint's latest answer to the group took.
-func (e *Endpoint) remember(r outcome.Result, proof outcome.Proof) {
+func (b *Balancer) remember(e *Endpoint, r outcome.Result, proof outcome.Proof) {
+	took := r.Latency
 	switch {
 	case proof == outcome.Silence:
-		e.took[r.Group].Store(int64(never))
-	case r.Latency > 0 && (proof == outcome.Good || proof == outcome.Bad):
-		e.took[r.Group].Store(int64(r.Latency))
+		took = never
+	case took <= 0 || proof != outcome.Good && proof != outcome.Bad:
+		return
 	}
+	e.groups[r.Group].took.Store(int64(took))
+	e.groups[r.Group].at.Store(int64(r.At.Sub(b.set.Load().base)))
 }
 
 // never is how long an answer takes that does not come.
 const never = time.Duration(1<<63 - 1)
 
-// asSilent reports whether the others are as silent: what is known of them for
-// this group of requests says that none has answered in less than this silence
-// lasted. While nothing is known of any, they are not.
+// asSilent reports whether the others are as silent: none has answered a request
+// of the group since this one began, in less time than its silence lasted; and
+// one at least was silent itself, or as slow, or has a request waiting since. While
+// nothing is known of any, they are not.
 func (b *Balancer) asSilent(e *Endpoint, r outcome.Result) bool {
 	s, known := b.set.Load(), false
+	began := int64(r.Began.Sub(s.base))
 	for _, other := range s.all[:s.use] {
-		took := time.Duration(other.took[r.Group].Load())
-		switch {
-		case other == e || took == 0:
-		case took < r.Latency:
+		if other == e {
+			continue
+		}
+		g := &other.groups[r.Group]
+		took := time.Duration(g.took.Load())
+		switch news := took != 0 && g.at.Load() >= began; {
+		case news && took < r.Latency:
 			return false
-		default:
+		case took >= r.Latency, !news && g.waiting.Load() > 0:
 			known = true
 		}
 	}

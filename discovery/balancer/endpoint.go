@@ -21,10 +21,9 @@ type Endpoint struct {
 	estimate estimate      // PeakEWMA's
 
 	inFlight atomic.Int64 // leases that are not done, without bodies at rest
-	waiting  atomic.Int32 // those of them without headers
 	dialing  atomic.Int32 // connections being made
 	stalled  atomic.Int32 // those of them that take too long
-	took     [outcome.Groups]atomic.Int64
+	groups   [outcome.Groups]group
 
 	spare   atomic.Bool // critical while others are ready
 	excused atomic.Bool // ejected, and in use for the cap
@@ -33,6 +32,21 @@ type Endpoint struct {
 	snapshot *catalog.Snapshot // the last one that held it
 	dropped  time.Time         // MissingUntil of the absence it was dropped for
 	inUse    bool              // it is among those the newest set uses
+}
+
+// group is what is known of the requests of one group.
+type group struct {
+	waiting atomic.Int32 // leases without headers
+	took    atomic.Int64 // how long the latest answer took; 0: there was none
+	at      atomic.Int64 // when it came, from the balancer's base
+}
+
+// waiting returns the number of leases without headers.
+func (e *Endpoint) waiting() (n int32) {
+	for g := range e.groups {
+		n += e.groups[g].waiting.Load()
+	}
+	return n
 }
 
 // Instance returns what the newest snapshot said of it.
@@ -77,6 +91,7 @@ func (e *Endpoint) gone() bool {
 type Lease struct {
 	balancer *Balancer
 	endpoint *Endpoint
+	group    outcome.Group
 }
 
 // Endpoint returns the endpoint that was picked.
@@ -90,14 +105,14 @@ func (l Lease) Done(r outcome.Result) {
 		return
 	}
 	l.endpoint.inFlight.Add(-1)
-	l.endpoint.waiting.Add(-1)
+	l.endpoint.groups[l.group].waiting.Add(-1)
 	l.balancer.Note(l.endpoint, r)
 }
 
 // Answered says that the headers of an answer have come, which ends a trial. Its
 // body is a load until Body.Done.
 func (l Lease) Answered(r outcome.Result) Body {
-	l.endpoint.waiting.Add(-1)
+	l.endpoint.groups[l.group].waiting.Add(-1)
 	l.balancer.Note(l.endpoint, r)
 	return Body(l)
 }
@@ -120,10 +135,10 @@ func (b Body) Done(r outcome.Result) {
 	}
 }
 
-// Dial is a connection that is being made to an endpoint. Until it is known
-// whether anything is there the endpoint gets one request at a time, while
-// others are left: a dead one is met by one caller, not by all that come within
-// the time of a dial.
+// Dial is a connection that is being made to an endpoint. While that is all there
+// is of it, for no request waits that has a connection, it is not known whether
+// anything is there, and it gets no other request while others are left: a dead
+// one is met by one caller, not by all that come within the time of a dial.
 type Dial struct {
 	endpoint *Endpoint
 	state    atomic.Uint32

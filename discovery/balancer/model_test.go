@@ -66,7 +66,7 @@ func sendable(s catalog.State) bool   { return s.Ready() || isCritical(s) }
 func (m *model) panics() bool { return m.count(catalog.State.Ready) == 0 && m.count(isCritical) > 0 }
 
 // candidates returns the endpoints that may be sent to, and how good each is: 0
-// is the best, 3 is out of use.
+// is the best, 4 is out of use.
 func (m *model) candidates() map[*balancer.Endpoint]int {
 	found := map[*balancer.Endpoint]int{}
 	for _, e := range m.balancer.Endpoints() {
@@ -80,28 +80,34 @@ func (m *model) candidates() map[*balancer.Endpoint]int {
 }
 
 func (m *model) rank(e *balancer.Endpoint, spare bool) int {
-	var waiting, dialing, stalled bool
+	waiting, dialing, stalled := 0, 0, false
 	for _, o := range m.leases {
-		waiting = waiting || o.lease.Endpoint() == e && o.body == nil
+		if o.lease.Endpoint() == e && o.body == nil {
+			waiting++
+		}
 	}
 	for _, d := range m.dials {
-		dialing = dialing || d.endpoint == e
-		stalled = stalled || d.endpoint == e && d.stalled
+		if d.endpoint == e {
+			dialing++
+			stalled = stalled || d.stalled
+		}
 	}
 	switch state := e.State(m.now); {
 	case spare || state == outlier.Ejected:
-		return 3
+		return 4
 	case stalled || state == outlier.Suspect:
-		return 1
-	case waiting && (dialing || state == outlier.OnTrial):
 		return 2
+	case waiting > 0 && state == outlier.OnTrial:
+		return 3
+	case waiting > 0 && waiting <= dialing:
+		return 1
 	}
 	return 0
 }
 
 // best returns those of the best rank, none of which is an instance of tried.
 func best(of map[*balancer.Endpoint]int, tried []*balancer.Endpoint) (found map[*balancer.Endpoint]bool, rank int) {
-	rank = 4
+	rank = 5
 	for e, r := range of {
 		if slices.ContainsFunc(tried, func(o *balancer.Endpoint) bool { return o.Instance().ID == e.Instance().ID }) {
 			continue
@@ -191,11 +197,11 @@ func (m *model) pick(t *rapid.T, panicked *bool) {
 		t.Fatalf("got %v; want one of %v", err, of)
 	}
 	want, rank := best(of, tried)
-	if found != (rank < 4) || inUse != (rank < 3) {
+	if found != (rank < 5) || inUse != (rank < 4) {
 		t.Fatalf("got one left %v, in use %v; the best is of rank %d", found, inUse, rank)
 	}
 	if !found { // any but the latest, or the only one
-		if want, rank = best(of, tried[len(tried)-1:]); rank == 4 {
+		if want, rank = best(of, tried[len(tried)-1:]); rank == 5 {
 			want, rank = best(of, nil)
 		}
 	}

@@ -164,3 +164,27 @@ func TestInstanceThatHangsOnUnsafeRequestsIsEjectedThoughItsSafeOnesAreWell(t *t
 		}
 	})
 }
+
+// When all become slow at once, the first to be noticed is not alone.
+func TestSilenceWhileOthersHaveRequestsWaitingProvesNothing(t *testing.T) {
+	s := newService(balancer.Config{Outliers: rules(t, outlier.Config{Consecutive: 1})}, weighted(1, 1, 1)...)
+	for range 30 { // all are quick
+		lease := s.pick(t, start)
+		lease.Done(outcome.Result{Code: outcome.OK, Began: start, At: start, Latency: time.Millisecond})
+	}
+	began := start.Add(time.Second)
+	at := began.Add(2 * time.Second)
+	for n := range 20 {
+		var open []balancer.Lease
+		for range 6 {
+			open = append(open, s.pick(t, began))
+		}
+		for _, lease := range open {
+			lease.Done(outcome.Result{Code: outcome.Silent, Began: began, At: at, Latency: 2 * time.Second})
+		}
+		if c := s.Counts(at); c.Ejected != 0 {
+			t.Fatalf("round %d: got %+v; want none ejected", n, c)
+		}
+		began, at = at, at.Add(2*time.Second)
+	}
+}

@@ -176,12 +176,20 @@ func TestSlowInstanceLosesItsShareWithinFiveSeconds(t *testing.T) {
 }
 
 func TestInstanceThatIsQuickAgainIsBackInUse(t *testing.T) {
-	s := newSim(t, 3, slowFrom(0, 30*time.Second))
-	s.run(70, 38*time.Second) // 5 times Decay, and the slow answer that may be under way
-	from := s.now
-	s.run(70, 20*time.Second)
-	if share := s.share("0", from); share < 0.2 {
-		t.Errorf("got %.3f of the calls; want about a third", share)
+	const rounds = 20
+	back := 0
+	for range rounds {
+		s := newSim(t, 3, slowFrom(0, 30*time.Second))
+		s.run(70, 38*time.Second) // 5 times Decay, and the slow answer that may be under way
+		from := s.now
+		s.run(70, 20*time.Second)
+		if s.share("0", from) >= 0.2 {
+			back++
+		}
+	}
+	// In 1 of 130 an answer of 30s, a hiccup while it was slow, is under way.
+	if back < rounds*4/5 {
+		t.Errorf("in %d of %d rounds it got a fifth of the calls or more; want about a third in nearly all", back, rounds)
 	}
 }
 

@@ -16,8 +16,9 @@ type rank uint8
 
 const (
 	rankHealthy rank = iota
+	rankDialled      // a dial will tell whether it is there; no other request of it is under way
 	rankSuspect      // it has just failed or shed, or a dial to it hangs
-	rankBusy         // one request at a time is for it, and it has that
+	rankBusy         // it is on trial, and has the one request that is for it
 	rankOut          // ejected, or critical while others are ready
 	ranks
 )
@@ -27,24 +28,23 @@ func (e *Endpoint) rank(now time.Time) rank {
 	if e.spare.Load() {
 		return rankOut
 	}
-	one := e.dialing.Load() > 0
-	switch e.health.State(now) {
-	case outlier.Healthy:
-	case outlier.Suspect:
-		return rankSuspect
-	case outlier.OnTrial:
-		one = true
-	case outlier.Ejected:
-		if !e.excused.Load() {
-			return rankOut
-		}
-		one = true
+	state := e.health.State(now)
+	if state == outlier.Ejected && !e.excused.Load() {
+		return rankOut
 	}
-	switch {
-	case e.stalled.Load() > 0:
+	if state == outlier.Suspect || e.stalled.Load() > 0 {
 		return rankSuspect
-	case one && e.waiting.Load() > 0:
+	}
+	if state == outlier.Healthy && e.dialing.Load() == 0 {
+		return rankHealthy
+	}
+	switch waiting := e.waiting(); {
+	case waiting == 0:
+		return rankHealthy
+	case state != outlier.Healthy:
 		return rankBusy
+	case waiting <= e.dialing.Load():
+		return rankDialled
 	}
 	return rankHealthy
 }

@@ -30,14 +30,10 @@ type attempt struct {
 	impatient atomic.Bool  // TryTimeout is over, and another try runs for it, or will
 	dial      atomic.Int32 // what came first: see below
 
-	// The connection in use, what it had sent and got before, and whether one
-	// before it (http.Transport replaces those that were closed while idle) has
-	// sent something.
+	// The connection in use, and what it had sent and got before.
 	conn         *conn
 	before, seen int64
 	reused       bool
-	sent         bool
-	aged         bool // the header asks for the connection to be closed
 
 	// How it ended. The first five are guarded by the exchange's mutex.
 	index    int  // in Report.Tries
@@ -64,7 +60,7 @@ func (a *attempt) send() {
 	x := a.x
 	ctx := context.WithValue(x.r.Context(), attemptKey{}, a)
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
-	out := x.r.WithContext(httptrace.WithClientTrace(a.ctx, &httptrace.ClientTrace{GotConn: a.got}))
+	out := x.r.WithContext(httptrace.WithClientTrace(a.ctx, &httptrace.ClientTrace{GetConn: a.get, GotConn: a.got}))
 	url := *x.r.URL
 	url.Host = a.leaf.addr
 	out.URL, out.Header = &url, a.header
@@ -128,43 +124,34 @@ func (a *attempt) tick() {
 	a.x.impatient(a)
 }
 
+// get is told that a connection is looked for. The second time http.Transport is
+// about to send the request again, for the connection that it had was closed while
+// it was idle. What may be repeated, and where, is decided by us.
+func (a *attempt) get(string) {
+	if a.conn != nil {
+		a.cancel(errIdle)
+	}
+}
+
 // got is told of the connection that is used, before the header is written.
 func (a *attempt) got(info httptrace.GotConnInfo) {
-	if a.conn != nil {
-		a.repeated()
+	next, _ := info.Conn.(*conn)
+	if a.conn != nil || !a.dial.CompareAndSwap(dialWaits, dialGot) {
+		// It has been ended, and is not to be done here as well.
+		if next != nil {
+			next.veto.Store(true)
+		}
+		return
 	}
-	a.sent = a.wrote()
-	a.conn, _ = info.Conn.(*conn)
-	a.reused = info.Reused
+	a.conn, a.reused = next, info.Reused
 	if a.conn == nil {
 		return
 	}
 	a.before, a.seen = a.conn.sent.Load(), a.conn.received.Load()
-	if !a.dial.CompareAndSwap(dialWaits, dialGot) && a.dial.Load() == dialStalled {
-		a.conn.veto.Store(true) // it has gone elsewhere, and is not to be done here as well
-	}
-	switch old := a.conn.expired(a.start); {
-	case a.aged && !old:
-		delete(a.header, "Connection")
-		a.aged = false
-	case old && a.header["Connection"] == nil:
+	if a.conn.expired(a.start) && a.header["Connection"] == nil {
 		// The server closes it after its answer: so no request is lost, which
 		// closing an idle connection that is just being used would risk.
 		a.header["Connection"] = []string{"close"}
-		a.aged = true
-	}
-}
-
-// repeated notes that http.Transport sends the request once more: the connection
-// before had been closed while it was idle. That was a try of its own, and is
-// counted as one.
-func (a *attempt) repeated() {
-	code := outcome.Unsent
-	if a.wrote() {
-		code = outcome.IdleClosed
-	}
-	if !a.x.repeat(a, code) {
-		a.cancel(errWornOut)
 	}
 }
 
@@ -178,7 +165,7 @@ func (a *attempt) stall() {
 
 // wrote reports whether anything of the request has been written.
 func (a *attempt) wrote() bool {
-	return a.sent || a.conn != nil && a.conn.sent.Load() != a.before
+	return a.conn != nil && a.conn.sent.Load() != a.before
 }
 
 // heard reports whether anything came back.

@@ -231,7 +231,7 @@ func closer(t *testing.T, f *fleet, id string) (executions *atomic.Int64) {
 	return executions
 }
 
-func TestRepeatsOfNetHTTPAreCountedAsTriesAndMadeForSafeMethodsOnly(t *testing.T) {
+func TestRepeatsThatNetHTTPWouldMakeAreOursAndForSafeMethodsOnly(t *testing.T) {
 	for _, c := range []struct {
 		name, method, header string
 		body                 string
@@ -547,5 +547,40 @@ func TestRequestThatGoesElsewhereIsNotSentByTheConnectionThatComesLate(t *testin
 		if calls := late.calls.Load() + f.nodes["10.0.0.2:8080"].calls.Load(); calls != 50 {
 			t.Errorf("50 POSTs were done %d times", calls)
 		}
+	})
+}
+
+// Seen when an order was killed: one request used up its tries on the connections
+// that had been idle there.
+func TestRequestWhoseIdleConnectionWasClosedGoesElsewhereAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		executions := closer(t, f, "order-a")
+		f.add("order", "order-b", nil)
+		transport := f.transport(httpmesh.Config{})
+		var first []*http.Response
+		for range 10 { // at once, so that there are ten connections
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://order/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := transport.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first = append(first, resp)
+		}
+		for _, resp := range first {
+			_, _ = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+		before := executions.Load()
+		for range 5 {
+			wantWords(t, send(t, transport, http.MethodGet, "http://order/", nil), "order-a idle_closed, order-b ok, ok")
+		}
+		if n := executions.Load() - before; n != 5 {
+			t.Errorf("5 requests came to order-a %d times; want once each", n)
+		}
+		wantHealthy(t, transport)
 	})
 }

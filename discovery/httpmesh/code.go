@@ -16,7 +16,7 @@ var (
 	errSilent  = errors.New("no response within TryTimeout")
 	errStalled = errors.New("no connection within DialTimeout")
 	errOutrun  = errors.New("another try was answered first")
-	errWornOut = errors.New("idle connections were closed one after the other")
+	errIdle    = errors.New("the idle connection was closed")
 )
 
 // Why an answer is none.

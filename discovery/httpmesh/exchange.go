@@ -80,7 +80,7 @@ func (x *exchange) begin(l *lane) (*attempt, outcome.Code, error) {
 	}
 	x.report.Proven, _ = snapshot.Freshness()
 	x.report.Counts = route.balancer.Counts(now)
-	lease, err := route.balancer.Pick(balancer.Request{Now: now, Tried: x.tried})
+	lease, err := route.balancer.Pick(balancer.Request{Now: now, Group: x.group, Tried: x.tried})
 	if err != nil {
 		return nil, outcome.NoInstance, err
 	}
@@ -235,22 +235,6 @@ func (x *exchange) note(a *attempt, t Try) {
 	defer x.mu.Unlock()
 	x.report.Tries[a.index] = t
 }
-
-// repeat notes that http.Transport repeats a try after the outcome; false if that
-// may not be.
-func (x *exchange) repeat(a *attempt, code outcome.Code) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	now := time.Now()
-	instance := a.lease.Endpoint().Instance()
-	x.report.Tries[a.index] = Try{Instance: instance, Outcome: code, Latency: now.Sub(a.start), Err: errIdle}
-	a.index = len(x.report.Tries)
-	x.report.Tries = append(x.report.Tries, Try{Instance: instance})
-	x.tried = append(x.tried, a.lease.Endpoint())
-	return x.count() <= x.t.cfg.MaxRetries+1 && (!code.Row().Costs || x.spend())
-}
-
-var errIdle = errors.New("the idle connection was closed")
 
 // count is how many tries count. Call it with the mutex held.
 func (x *exchange) count() int { return len(x.tried) - x.spared }

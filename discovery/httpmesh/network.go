@@ -29,6 +29,9 @@ type network struct {
 	open   map[any]func() // how to end each
 }
 
+// errVeto is the error of writing to a connection whose request was ended before.
+var errVeto = errors.New("the request was ended before it was written")
+
 // since is the time as the atomics of its connections hold it.
 func (n *network) since() time.Duration { return time.Since(n.began) }
 
@@ -138,7 +141,7 @@ func (c *conn) Read(p []byte) (int, error) {
 
 func (c *conn) Write(p []byte) (int, error) {
 	if c.veto.Load() {
-		return 0, errStalled
+		return 0, errVeto
 	}
 	c.sent.Add(int64(len(p)))
 	n, err := c.Conn.Write(p)
@@ -150,7 +153,7 @@ func (c *conn) Write(p []byte) (int, error) {
 // ReadFrom lets the kernel move bytes where the connection can.
 func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 	if c.veto.Load() {
-		return 0, errStalled
+		return 0, errVeto
 	}
 	c.sent.Add(1)
 	n, err := io.Copy(c.Conn, r)
