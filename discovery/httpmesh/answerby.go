@@ -74,7 +74,13 @@ func (c *answerBy) Err() error {
 // beginning notices that an answer begins.
 type beginning struct {
 	http.ResponseWriter
-	by *answerBy
+	by    *answerBy
+	wrote bool // also what came after the deadline
+}
+
+func (w *beginning) begin() {
+	w.wrote = true
+	w.by.begin()
 }
 
 // Unwrap is for http.ResponseController.
@@ -82,19 +88,19 @@ func (w *beginning) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *beginning) WriteHeader(status int) {
 	if status >= 200 || status == http.StatusSwitchingProtocols {
-		w.by.begin()
+		w.begin()
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *beginning) Write(b []byte) (int, error) {
-	w.by.begin()
+	w.begin()
 	return w.ResponseWriter.Write(b)
 }
 
 // FlushError is for http.ResponseController.
 func (w *beginning) FlushError() error {
-	w.by.begin()
+	w.begin()
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
@@ -103,6 +109,6 @@ func (w *beginning) Flush() { _ = w.FlushError() }
 
 // Hijack hands the connection over, without a deadline.
 func (w *beginning) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	w.by.begin()
+	w.begin()
 	return http.NewResponseController(w.ResponseWriter).Hijack()
 }

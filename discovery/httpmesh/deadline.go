@@ -32,14 +32,15 @@ const maxTimeout = 24 * time.Hour
 // A request without the header has no deadline; one whose header is malformed is
 // answered 400 with a problem. One whose sender has gone, or whose time is over
 // before it comes here, is dropped: next does not see it.
+//
+// A request whose time is over without a word of next is answered 504 with a
+// problem. One whose sender has gone is aborted then (http.ErrAbortHandler):
+// net/http would answer 200 for a handler that says nothing.
 func Deadline(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch ended := r.Context().Err(); {
-		case errors.Is(ended, context.DeadlineExceeded):
-			writeProblem(w, r, http.StatusGatewayTimeout, "the time for this request was over before it began")
+		if ended := r.Context().Err(); ended != nil {
+			giveUp(w, r, ended)
 			return
-		case ended != nil:
-			return // nobody reads an answer
 		}
 		said, ok := r.Header[TimeoutHeader]
 		if !ok {
@@ -55,8 +56,21 @@ func Deadline(next http.Handler) http.Handler {
 		defer by.end()
 		in := r.WithContext(by)                   //nolint:contextcheck // made of r.Context() by waitUntil
 		defer func() { r.Pattern = in.Pattern }() // for those outside who name the route
-		next.ServeHTTP(&beginning{ResponseWriter: w, by: by}, in)
+		out := &beginning{ResponseWriter: w, by: by}
+		next.ServeHTTP(out, in)
+		if ended := by.Err(); ended != nil && !out.wrote {
+			giveUp(w, r, ended)
+		}
 	})
+}
+
+// giveUp ends a request that nothing was written for, and whose context has
+// ended with this error.
+func giveUp(w http.ResponseWriter, r *http.Request, ended error) {
+	if !errors.Is(ended, context.DeadlineExceeded) {
+		panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's own way to give no answer
+	}
+	writeProblem(w, r, http.StatusGatewayTimeout, "the time for this request was over before it was served")
 }
 
 // parseTimeout reads the values of a TimeoutHeader.

@@ -25,7 +25,7 @@ func newServer(r prometheus.Registerer, service string) *Server {
 	s := &Server{
 		service: service,
 		durations: prometheus.NewHistogramVec(durations("http_server_request_duration_seconds",
-			"Time from the arrival of a request's header to the end of its answer, by the service that answered, the pattern of the route (\"unmatched\" if none fits), the method (unknown ones are \"other\") and the status code (499: the client left before an answer)."),
+			"Time from the arrival of a request's header to the end of its answer, by the service that answered, the pattern of the route (\"unmatched\" if none fits), the method (unknown ones are \"other\") and the status code (499: there was no answer, since the client left or the request was cut off)."),
 			[]string{"service", "route", "method", "code"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "http_server_requests_in_flight", Help: "Requests being served now.", ConstLabels: own,

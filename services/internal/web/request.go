@@ -20,9 +20,9 @@ import (
 // to the services behind, and back in the answer.
 const RequestIDHeader = "X-Request-Id"
 
-// StatusClientGone is what logs and metrics say of a request whose client left
-// before it was answered. It is never sent: nobody would read it.
-const StatusClientGone = 499
+// StatusNoAnswer is what logs and metrics say of a request that was not
+// answered: its client left, or it was cut off. It is never sent.
+const StatusNoAnswer = 499
 
 const maxRequestID = 128
 
@@ -53,7 +53,8 @@ func (s *Server) handler(h http.Handler) http.Handler {
 }
 
 // observe makes the one copy of the request that there is, with the context
-// that everything inside shares.
+// that everything inside shares. A request whose context has ended while
+// nothing was answered gets no answer.
 func (s *Server) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
@@ -76,10 +77,9 @@ func (s *Server) observe(next http.Handler) http.Handler {
 			took := time.Since(began)
 			status := out.status
 			if status == 0 {
-				// net/http answers 200 for a handler that says nothing.
-				status = http.StatusOK
-				if ctx.Err() != nil {
-					status = StatusClientGone
+				status = StatusNoAnswer
+				if whole {
+					status = http.StatusOK // net/http's, for a handler that says nothing
 				}
 			}
 			if s.cfg.Metrics != nil {
@@ -88,6 +88,11 @@ func (s *Server) observe(next http.Handler) http.Handler {
 			s.log(r, noted, status, out.bytes, took, whole)
 		}()
 		next.ServeHTTP(out, r)
+		if out.status == 0 && ctx.Err() != nil {
+			// The client has left, or a drain has cut the request off. net/http
+			// would answer 200, as if it had been served.
+			panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's own way to break a connection off
+		}
 		whole = true
 	})
 }
