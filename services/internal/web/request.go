@@ -44,10 +44,7 @@ func NotePeer(ctx context.Context, instance string) {
 // handler wraps h with all that each request gets, from the outside in: its ID,
 // the log and the metrics, the answer to a panic, the limit of its header.
 func (s *Server) handler(h http.Handler) http.Handler {
-	if d := s.cfg.Limits.StreamTimeout; d > 0 {
-		h = roll(d, h)
-	}
-	h = limitHeader(s.cfg.Limits.MaxHeaderBytes, h)
+	h = limitHeader(s.cfg.Limits.MaxHeaderBytes, options(h))
 	h = s.recover(h)
 	return s.observe(h)
 }
@@ -67,13 +64,18 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		ctx := context.WithValue(logging.WithRequestID(r.Context(), id), noteKey{}, noted)
 		r = r.WithContext(ctx)
 		r.Header[RequestIDHeader] = []string{id} // for who passes the request on
-		out := &writer{ResponseWriter: w, requestID: id, retired: &s.retired}
+		out := &writer{ResponseWriter: w, requestID: id, retired: &s.retired, clock: newClock(s.cfg.Limits.StreamTimeout, w, r)}
 		out.Header().Set(RequestIDHeader, id)
+		if r.Body != nil && r.Body != http.NoBody {
+			out.body = newBody(r, &out.clock)
+			r.Body = out.body
+		}
 		if s.cfg.Metrics != nil {
 			s.cfg.Metrics.Begin()
 		}
 		whole := false
 		defer func() {
+			out.leave()
 			took := time.Since(began)
 			status := out.status
 			if status == 0 {
@@ -202,5 +204,18 @@ func limitHeader(limit int, next http.Handler) http.Handler {
 			return
 		}
 		next.ServeHTTP(w, r)
+	})
+}
+
+// options answers "OPTIONS *", which asks for the server and not for what is
+// served (RFC 9110, section 9.3.7), as net/http would.
+func options(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodOptions || r.RequestURI != "*" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Content-Length", "0")
+		w.WriteHeader(http.StatusOK)
 	})
 }

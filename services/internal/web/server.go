@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,12 +97,19 @@ func (s *Server) Serve(l net.Listener, h http.Handler) error {
 		MaxHeaderBytes:    MaxMaxHeaderBytes,
 		BaseContext:       s.base,
 		ConnState:         s.newborn.note,
-		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelWarn),
+		HTTP2: &http.HTTP2Config{
+			// A stream's own deadline is of no use on a connection that takes no
+			// byte.
+			WriteByteTimeout: cmp.Or(limits.StreamTimeout, limits.WriteTimeout),
+		},
+		// "OPTIONS *" is a request like any other, with its time and its line.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelWarn),
 	}
 	if limits.StreamTimeout > 0 {
-		// The body's reader sets its own deadlines (see roll); net/http sets the
-		// first one of a write, for each request anew.
-		server.ReadTimeout, server.WriteTimeout = 0, limits.StreamTimeout
+		// These are for what net/http reads and writes before the handler is
+		// called, or instead; from then on the clock sets its own.
+		server.ReadTimeout, server.WriteTimeout = limits.StreamTimeout, limits.StreamTimeout
 	}
 	s.mu.Lock()
 	if s.closed {

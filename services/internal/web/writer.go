@@ -8,14 +8,18 @@ import (
 )
 
 // writer notes what was answered. It is what every handler inside a Server
-// gets; http.ResponseController reaches everything below it.
+// gets; http.ResponseController reaches everything below it. Its clock gives
+// time to each write.
 type writer struct {
 	http.ResponseWriter
 	requestID string
 	retired   *atomic.Bool
+	clock     clock
+	body      *body // nil if there is none
 
-	status int // 0 as long as no header was sent
-	bytes  int64
+	status   int // 0 as long as no header was sent
+	bytes    int64
+	hijacked bool
 }
 
 // Unwrap is for http.ResponseController.
@@ -30,15 +34,42 @@ func (w *writer) WriteHeader(status int) {
 		if w.retired.Load() {
 			w.Header().Set("Connection", "close")
 		}
+		w.closeIfBroken()
 	}
+	w.begin()
 	w.ResponseWriter.WriteHeader(status)
+	w.clock.doneWriting()
 }
+
+func (w *writer) closeIfBroken() {
+	if w.body != nil && w.body.isBroken() {
+		closeAfter(w.ResponseWriter)
+	}
+}
+
+// leave is called when the handler has ended, however. What is buffered is for
+// net/http to send, for as long as one piece may take.
+func (w *writer) leave() {
+	if w.hijacked {
+		return
+	}
+	w.begin()
+	if w.body != nil {
+		w.body.leave()
+	}
+	w.closeIfBroken()
+}
+
+// begin begins to send a piece.
+func (w *writer) begin() { w.clock.write(w.body != nil && w.body.isLeft()) }
 
 func (w *writer) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
+	w.begin()
 	n, err := w.ResponseWriter.Write(b)
+	w.clock.doneWriting()
 	w.bytes += int64(n)
 	return n, err
 }
@@ -51,14 +82,24 @@ func (w *writer) FlushError() error {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
+	w.begin()
+	defer w.clock.doneWriting()
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
-// Hijack hands the connection over; the answer counts as 101 then.
+// Hijack hands the connection over, without deadlines; the answer counts as 101
+// then.
 func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if w.body != nil {
+		w.body.leave()
+	}
 	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	if err == nil && w.status == 0 {
+	if err != nil {
+		return conn, rw, err
+	}
+	w.hijacked = true
+	if w.status == 0 {
 		w.status = http.StatusSwitchingProtocols
 	}
-	return conn, rw, err
+	return conn, rw, nil
 }
