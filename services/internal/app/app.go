@@ -65,8 +65,8 @@ type Spec struct {
 	// about each peer; for a door, which can do nothing without them.
 	WaitForPeers bool
 	// Edge says that requests come from outside the mesh: what their
-	// Rollcall-Service header says counts for nothing. The others answer 421
-	// where it names another service.
+	// Rollcall-Service header says counts for nothing, and no Rollcall-* header
+	// goes out. The others answer 421 where it names another service.
 	Edge bool
 	// Build makes the service's parts. Required. What it opens it closes by
 	// Runtime.OnClose; its context ends when the start is given up.

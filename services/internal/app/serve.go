@@ -163,7 +163,7 @@ func (s *service) start(ctx context.Context, p Process) error {
 	s.serving.Go(func() {
 		s.failed <- s.admin.Serve(adminAt, web.Admin(s.metrics, s.checks, web.Discovery{Mesh: s.mesh, Registration: s.registration}))
 	})
-	s.traffic = web.New(web.Config{Limits: s.settings.traffic(parts.Stream), Metrics: s.metrics.Server(), Log: s.log}) //nolint:contextcheck // as above
+	s.traffic = web.New(web.Config{Limits: s.settings.traffic(parts.Stream), Edge: s.spec.Edge, Metrics: s.metrics.Server(), Log: s.log}) //nolint:contextcheck // as above
 	for n, handler := range handlers {
 		if !s.spec.Edge {
 			handler = httpmesh.Guard(s.spec.Name, httpmesh.Deadline(handler))

@@ -228,6 +228,37 @@ func TestRequestForAnotherServiceIsRefusedExceptAtTheEdge(t *testing.T) {
 	}
 }
 
+func TestWordsBetweenServicesDoNotLeaveTheEdge(t *testing.T) {
+	t.Parallel()
+	busy := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Rollcall-Reason", "overload")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	for _, tc := range []struct {
+		spec Spec
+		want string
+	}{
+		{Spec{Name: "user"}, "overload"},
+		{Spec{Name: "gateway", Edge: true}, ""},
+	} {
+		p := beginAs(t, tc.spec, nobody(t), busy)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.traffic+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := p.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := resp.Header.Get("Rollcall-Reason"); got != tc.want {
+			t.Errorf("%s: the reason is %q; want %q", tc.spec.Name, got, tc.want)
+		}
+		p.signals <- syscall.SIGINT
+		p.exit(ExitDrained)
+	}
+}
+
 func TestHealthCommandAsksTheRunningService(t *testing.T) {
 	t.Parallel()
 	p := begin(t, nobody(t), hello)

@@ -28,6 +28,7 @@ const (
 // the limit.
 type connections struct {
 	limit    int64
+	edge     bool
 	metrics  *metrics.Server
 	log      *slog.Logger
 	open     atomic.Int64
@@ -36,8 +37,11 @@ type connections struct {
 	loud     atomic.Int64 // when the last refusal was logged, in Unix seconds
 }
 
-func newConnections(limit int, m *metrics.Server, log *slog.Logger) *connections {
-	return &connections{limit: int64(limit), metrics: m, log: log, refusals: make(chan struct{}, maxRefusals)}
+func newConnections(cfg Config) *connections {
+	return &connections{
+		limit: int64(cfg.Limits.MaxConnections), edge: cfg.Edge,
+		metrics: cfg.Metrics, log: cfg.Log, refusals: make(chan struct{}, maxRefusals),
+	}
 }
 
 // wait waits for the refusals under way. All listeners must be closed.
@@ -123,7 +127,7 @@ func (c *connections) refuse(conn net.Conn) {
 	c.refusing.Go(func() {
 		defer func() { <-c.refusals }()
 		defer conn.Close()
-		_ = answerRefusal(conn, c.limit)
+		_ = answerRefusal(conn, c.refusal())
 	})
 }
 
@@ -132,14 +136,14 @@ func (c *connections) refuse(conn net.Conn) {
 // HTTP channel"). A client that sends nothing is closed without one. After the
 // answer it reads what is still sent: closing before would reset the
 // connection, and the client would lose the answer.
-func answerRefusal(conn net.Conn, limit int64) error {
+func answerRefusal(conn net.Conn, answer []byte) error {
 	if err := conn.SetDeadline(time.Now().Add(refusalTime)); err != nil {
 		return err
 	}
 	if _, err := conn.Read(make([]byte, 1)); err != nil {
 		return err
 	}
-	if _, err := conn.Write(refusal(limit)); err != nil {
+	if _, err := conn.Write(answer); err != nil {
 		return err
 	}
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
@@ -153,8 +157,8 @@ func answerRefusal(conn net.Conn, limit int64) error {
 
 // refusal is the whole response, as it goes on the wire: there is no request
 // to answer yet, so net/http can't write it.
-func refusal(limit int64) []byte {
-	p := problem.New(http.StatusServiceUnavailable, "%d connections are open, which is the limit; come back in a second", limit)
+func (c *connections) refusal() []byte {
+	p := problem.New(http.StatusServiceUnavailable, "%d connections are open, which is the limit; come back in a second", c.limit)
 	body, err := json.Marshal(p)
 	if err != nil {
 		body = nil // strings and an integer can't fail to encode
@@ -165,7 +169,10 @@ func refusal(limit int64) []byte {
 		"Content-Length: " + strconv.Itoa(len(body)) + "\r\n" +
 		"Cache-Control: no-store\r\n" +
 		"Retry-After: 1\r\n" +
-		httpmesh.ReasonHeader + ": " + httpmesh.ReasonOverload + "\r\n" +
-		"Connection: close\r\n\r\n"
+		"Connection: close\r\n"
+	if !c.edge {
+		head += httpmesh.ReasonHeader + ": " + httpmesh.ReasonOverload + "\r\n"
+	}
+	head += "\r\n"
 	return append([]byte(head), body...)
 }

@@ -64,7 +64,11 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		ctx := context.WithValue(logging.WithRequestID(r.Context(), id), noteKey{}, noted)
 		r = r.WithContext(ctx)
 		r.Header[RequestIDHeader] = []string{id} // for who passes the request on
-		out := &writer{ResponseWriter: w, requestID: id, retired: &s.retired, clock: newClock(s.cfg.Limits.StreamTimeout, w, r)}
+		unlist(r.Header, "Connection")           // a proxy drops what stands there (RFC 9110, section 7.6.1)
+		out := &writer{
+			ResponseWriter: w, requestID: id, retired: &s.retired, edge: s.cfg.Edge,
+			clock: newClock(s.cfg.Limits.StreamTimeout, w, r),
+		}
 		out.Header().Set(RequestIDHeader, id)
 		if r.Body != nil && r.Body != http.NoBody {
 			out.body = newBody(r, &out.clock)

@@ -48,15 +48,18 @@ type rig struct {
 // everything joined before it returns.
 func bubble(t *testing.T, l web.Limits, h http.Handler, test func(t *testing.T, r *rig)) {
 	t.Helper()
+	bubbleOf(t, web.Config{Limits: l}, h, test)
+}
+
+// bubbleOf is bubble with more of the configuration; metrics and log are the
+// rig's.
+func bubbleOf(t *testing.T, cfg web.Config, h http.Handler, test func(t *testing.T, r *rig)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		m := metrics.New(metrics.Config{Service: "order"})
 		log := &lines{}
-		r := &rig{
-			t: t, metrics: m, log: log, pipes: newPipes(), served: make(chan error, 1),
-			Server: web.New(web.Config{
-				Limits: l, Metrics: m.Server(), Log: slog.New(logging.WithContextIDs(slog.NewJSONHandler(log, nil))),
-			}),
-		}
+		cfg.Metrics, cfg.Log = m.Server(), slog.New(logging.WithContextIDs(slog.NewJSONHandler(log, nil)))
+		r := &rig{t: t, metrics: m, log: log, pipes: newPipes(), served: make(chan error, 1), Server: web.New(cfg)}
 		r.client = &http.Client{Transport: &http.Transport{
 			DialContext: func(context.Context, string, string) (net.Conn, error) { return r.pipes.dial() },
 		}}

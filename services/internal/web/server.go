@@ -49,6 +49,9 @@ type Config struct {
 	Metrics *metrics.Server
 	// Log gets one line a request and what goes wrong. Required.
 	Log *slog.Logger
+	// Edge says that requests come from outside the mesh: no header whose name
+	// begins with Rollcall- goes out, for these are words between services.
+	Edge bool
 	// AccessLevel is the level of the line a request. The zero value is info.
 	AccessLevel slog.Level
 }
@@ -74,7 +77,7 @@ func New(cfg Config) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Server{
 		cfg:         cfg,
-		connections: newConnections(cfg.Limits.MaxConnections, cfg.Metrics, cfg.Log),
+		connections: newConnections(cfg),
 		cut:         cancel,
 		base:        func(net.Listener) context.Context { return ctx },
 	}

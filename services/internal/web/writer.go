@@ -14,6 +14,7 @@ type writer struct {
 	http.ResponseWriter
 	requestID string
 	retired   *atomic.Bool
+	edge      bool // see Config
 	clock     clock
 	body      *body // nil if there is none
 
@@ -36,6 +37,9 @@ func (w *writer) WriteHeader(status int) {
 		}
 		w.closeIfBroken()
 	}
+	if w.edge {
+		hide(w.Header())
+	}
 	w.begin()
 	w.ResponseWriter.WriteHeader(status)
 	w.clock.doneWriting()
@@ -52,6 +56,9 @@ func (w *writer) closeIfBroken() {
 func (w *writer) leave() {
 	if w.hijacked {
 		return
+	}
+	if w.edge {
+		hide(w.Header()) // what is left of it is the trailer
 	}
 	w.begin()
 	if w.body != nil {
