@@ -11,8 +11,8 @@ import (
 // share, outside of what a test build adds, so that a capacity set there is
 // what the limit finds. An edge has none: its work is to wait for others, and a
 // stream through it lasts as long as it likes, so that neither how many are
-// under way nor how long they take tells of its load. Its limit is that of
-// connections.
+// under way nor how long they take tells of its load. Its limits are those of
+// connections and of requests in flight.
 func (s *service) limited(ports []Port) ([]http.Handler, error) {
 	handlers := make([]http.Handler, 0, len(ports))
 	for _, port := range ports {

@@ -25,6 +25,8 @@ type Settings struct {
 	IdleTimeout       Duration `name:"idle-timeout" env:"ROLLCALL_IDLE_TIMEOUT" default:"2m" min:"10ms" max:"1h" help:"How long a connection may wait for its next request."`
 	MaxHeaderBytes    Count    `name:"max-header-bytes" env:"ROLLCALL_MAX_HEADER_BYTES" default:"16384" min:"1024" max:"65536" help:"Largest header of a request; a larger one is answered 431."`
 	MaxConnections    Count    `name:"max-connections" env:"ROLLCALL_MAX_CONNECTIONS" default:"1024" min:"1" max:"1000000" help:"Connections to the traffic ports at most; the next one is answered 503 and closed."`
+	MaxRequests       Count    `name:"max-requests" env:"ROLLCALL_MAX_REQUESTS" default:"0" min:"0" max:"1000000" help:"Requests in flight on the traffic ports at most, streams and upgraded connections included; the next one is answered 503. 0: as many as connections."`
+	MaxStreams        Count    `name:"max-streams" env:"ROLLCALL_MAX_STREAMS" default:"100" min:"1" max:"10000" help:"Requests in flight on one HTTP/2 connection at most."`
 	OverloadFrom      Count    `name:"overload-from" env:"ROLLCALL_OVERLOAD_FROM" default:"48" min:"1" max:"1024" help:"Reads, or writes, at work at once from which on a limit is sought and the rest is answered 503; with fewer nothing is shed. Not in the gateway."`
 
 	DialTimeout Duration `name:"dial-timeout" env:"ROLLCALL_DIAL_TIMEOUT" default:"300ms" min:"1ms" max:"1m" help:"How long a connection to another instance may take to be made."`
@@ -76,6 +78,8 @@ func (s *Settings) traffic(stream time.Duration) web.Limits {
 		IdleTimeout:       time.Duration(s.IdleTimeout),
 		MaxHeaderBytes:    int(s.MaxHeaderBytes),
 		MaxConnections:    int(s.MaxConnections),
+		MaxRequests:       int(s.MaxRequests),
+		MaxStreams:        int(s.MaxStreams),
 	}
 }
 

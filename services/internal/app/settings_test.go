@@ -29,6 +29,16 @@ func TestNothingSetMeansTheDefaults(t *testing.T) {
 	}
 }
 
+func TestLimitsAreThoseThatWereSet(t *testing.T) {
+	s, _, err := parseFor(t, "--max-connections=5", "--max-requests=6", "--max-streams=7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := s.traffic(0); l.MaxConnections != 5 || l.MaxRequests != 6 || l.MaxStreams != 7 {
+		t.Errorf("the limits are %+v; want 5 connections, 6 requests, 7 streams", l)
+	}
+}
+
 func TestFlagWinsOverEnvironment(t *testing.T) {
 	t.Setenv("ROLLCALL_SETTLE", "1s")
 	t.Setenv("ROLLCALL_LISTEN", "127.0.0.1:1")

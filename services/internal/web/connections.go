@@ -34,7 +34,7 @@ type connections struct {
 	open     atomic.Int64
 	refusals chan struct{} // a slot for each refusal under way
 	refusing sync.WaitGroup
-	loud     atomic.Int64 // when the last refusal was logged, in Unix seconds
+	told     seldom
 }
 
 func newConnections(cfg Config) *connections {
@@ -115,7 +115,7 @@ func (c *connections) refuse(conn net.Conn) {
 	if c.metrics != nil {
 		c.metrics.Refused()
 	}
-	if now := time.Now().Unix(); c.loud.Swap(now) != now { // once a second is enough
+	if c.told.now() {
 		c.log.Warn("connections are refused", "limit", c.limit, "remote", conn.RemoteAddr().String())
 	}
 	select {
@@ -175,4 +175,14 @@ func (c *connections) refusal() []byte {
 	}
 	head += "\r\n"
 	return append([]byte(head), body...)
+}
+
+// seldom is for what is to be logged, and would be too often. Its zero value is
+// ready.
+type seldom struct{ last atomic.Int64 } // in Unix seconds
+
+// now reports whether it is time, which is once a second.
+func (s *seldom) now() bool {
+	now := time.Now().Unix()
+	return s.last.Swap(now) != now
 }

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/observability/logging"
 	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 )
@@ -56,7 +57,10 @@ func (s *Server) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		s.arrivals.Add(1)
-		s.inFlight.add(1)
+		h := next
+		if s.inFlight.add(1) > s.cfg.Limits.maxRequests() {
+			h = http.HandlerFunc(s.refuse)
+		}
 		defer s.inFlight.add(-1)
 
 		id := requestID(r.Header)
@@ -93,7 +97,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 			}
 			s.log(r, noted, status, out.bytes, took, whole)
 		}()
-		next.ServeHTTP(out, r)
+		h.ServeHTTP(out, r)
 		if out.status == 0 && ctx.Err() != nil {
 			// The client has left, or a drain has cut the request off. net/http
 			// would answer 200, as if it had been served.
@@ -101,6 +105,17 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		}
 		whole = true
 	})
+}
+
+// refuse answers a request over the limit.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request) {
+	limit := s.cfg.Limits.maxRequests()
+	if s.refusals.now() {
+		s.cfg.Log.WarnContext(r.Context(), "requests are refused", "limit", limit, "remote", r.RemoteAddr)
+	}
+	p := problem.Unavailable(nil, "%d requests are in flight, which is the limit; come back in a second", limit)
+	p.Header = http.Header{httpmesh.ReasonHeader: {httpmesh.ReasonOverload}}
+	problem.Write(w, r, p)
 }
 
 // log writes the one line of a request: its path without the query, which may

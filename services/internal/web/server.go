@@ -36,7 +36,16 @@ type Limits struct {
 	// MaxConnections is how many connections may be open, all listeners taken
 	// together; the next one is answered 503 and closed.
 	MaxConnections int
+	// MaxRequests is how many requests may be in flight, all listeners taken
+	// together, streams and upgraded connections included; the next one is
+	// answered 503. 0 means as many as MaxConnections.
+	MaxRequests int
+	// MaxStreams is how many requests one HTTP/2 connection may have in flight.
+	// 0 means 100, below which RFC 9113 (section 6.5.2) advises not to go.
+	MaxStreams int
 }
+
+func (l Limits) maxRequests() int { return cmp.Or(l.MaxRequests, l.MaxConnections) }
 
 // MaxMaxHeaderBytes is where net/http stops reading a header and answers 431
 // itself, in plain text.
@@ -63,6 +72,7 @@ type Server struct {
 	arrivals    atomic.Uint64
 	retired     atomic.Bool
 	inFlight    gauge
+	refusals    seldom
 	newborn     newborn
 	cut         context.CancelFunc // ends the context of every request
 	base        func(net.Listener) context.Context
@@ -101,6 +111,7 @@ func (s *Server) Serve(l net.Listener, h http.Handler) error {
 		BaseContext:       s.base,
 		ConnState:         s.newborn.note,
 		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: cmp.Or(limits.MaxStreams, 100),
 			// A stream's own deadline is of no use on a connection that takes no
 			// byte.
 			WriteByteTimeout: cmp.Or(limits.StreamTimeout, limits.WriteTimeout),
@@ -189,13 +200,15 @@ type gauge struct {
 	none chan struct{} // closed when n comes down to 0; nil if nobody waits
 }
 
-func (g *gauge) add(delta int) {
+// add returns what the count is then.
+func (g *gauge) add(delta int) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.n += delta; g.n == 0 && g.none != nil {
 		close(g.none)
 		g.none = nil
 	}
+	return g.n
 }
 
 func (g *gauge) value() int {
