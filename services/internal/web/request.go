@@ -45,7 +45,7 @@ func NotePeer(ctx context.Context, instance string) {
 // handler wraps h with all that each request gets, from the outside in: its ID,
 // the log and the metrics, the answer to a panic, the limit of its header.
 func (s *Server) handler(h http.Handler) http.Handler {
-	h = limitHeader(s.cfg.Limits.MaxHeaderBytes, options(h))
+	h = limitHeader(s.cfg.Limits.MaxHeaderBytes, checkTarget(h))
 	h = s.recover(h)
 	return s.observe(h)
 }
@@ -226,15 +226,20 @@ func limitHeader(limit int, next http.Handler) http.Handler {
 	})
 }
 
-// options answers "OPTIONS *", which asks for the server and not for what is
-// served (RFC 9110, section 9.3.7), as net/http would.
-func options(next http.Handler) http.Handler {
+// checkTarget answers what is asked of no handler, by its target: "OPTIONS *",
+// which is about the server (RFC 9110, section 9.3.7), is answered as net/http
+// would; user information is an error, since it serves to mislead (section
+// 4.2.4).
+func checkTarget(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodOptions || r.RequestURI != "*" {
+		switch {
+		case r.Method == http.MethodOptions && r.RequestURI == "*":
+			w.Header().Set("Content-Length", "0")
+			w.WriteHeader(http.StatusOK)
+		case r.URL.User != nil:
+			problem.Write(w, r, problem.New(http.StatusBadRequest, "the target has user information (user@host); want it without"))
+		default:
 			next.ServeHTTP(w, r)
-			return
 		}
-		w.Header().Set("Content-Length", "0")
-		w.WriteHeader(http.StatusOK)
 	})
 }
