@@ -26,7 +26,7 @@ type body struct {
 }
 
 func newBody(r *http.Request, c *clock) *body {
-	return &body{ReadCloser: r.Body, clock: c, asks: r.ProtoMajor == 1 && r.Header.Get("Expect") != ""}
+	return &body{ReadCloser: r.Body, clock: c, asks: !c.lifts && r.Header.Get("Expect") != ""}
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -92,15 +92,24 @@ func (b *body) end(err error) {
 	}
 }
 
-// leave takes the body out of the handler's hands. What was not read is for
-// net/http to read, for as long as one piece may take.
-func (b *body) leave() {
+// release takes the body out of the handler's hands: no deadline is set any more.
+// It reports whether there may be more to read.
+func (b *body) release() (left bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.over {
-		b.over = true
+	left = !b.over
+	b.over = true
+	return left
+}
+
+// leave is release for a body whose rest is for net/http to read, for as long as
+// one piece may take.
+func (b *body) leave() (left bool) {
+	left = b.release()
+	if left {
 		b.clock.read()
 	}
+	return left
 }
 
 // isLeft reports whether there may be more of the body to read.

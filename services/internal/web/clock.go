@@ -15,24 +15,28 @@ import (
 // and bounds what net/http reads by itself: the body that a handler left.
 // Over HTTP/2 it is a timer, which ends the stream also while nobody waits. So
 // it is lifted after each wait.
+//
+// A connection that has no deadlines, as an upgraded one, says so in an error,
+// which there is nothing to do about.
 type clock struct {
 	control *http.ResponseController
 	each    time.Duration
 	lifts   bool
 }
 
-func newClock(each time.Duration, w http.ResponseWriter, r *http.Request) clock {
+func newClock(each time.Duration, w http.ResponseWriter) clock {
 	if each <= 0 {
 		return clock{}
 	}
-	c := clock{control: http.NewResponseController(w), each: each, lifts: r.ProtoMajor >= 2}
+	// What net/http says of it. A request can claim HTTP/2 over HTTP/1 ("PRI *
+	// HTTP/2.0").
+	_, http1 := w.(http.Hijacker)
+	c := clock{control: http.NewResponseController(w), each: each, lifts: !http1}
 	// net/http has set both for the time until the handler is called.
 	c.doneReading()
 	c.doneWriting()
 	return c
 }
-
-// The errors say that a connection has no deadlines, as an upgraded one.
 
 // read begins to wait for a piece.
 func (c *clock) read() {
@@ -47,14 +51,14 @@ func (c *clock) doneReading() {
 	}
 }
 
-// write begins to send a piece. Over HTTP/1 net/http may read the rest of a body
-// before it does, which has its own time.
-func (c *clock) write(bodyIsLeft bool) {
+// write begins to send a piece. Where the rest of the body is read first, over
+// HTTP/1, it has its own time.
+func (c *clock) write(bodyFirst bool) {
 	if c.each <= 0 {
 		return
 	}
 	each := c.each
-	if bodyIsLeft && !c.lifts {
+	if bodyFirst && !c.lifts {
 		each *= 2
 	}
 	_ = c.control.SetWriteDeadline(time.Now().Add(each))

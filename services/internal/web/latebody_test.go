@@ -43,6 +43,10 @@ func readers(late *atomic.Int32) http.Handler {
 		_, _ = io.Copy(io.Discard, r.Body)
 		fmt.Fprint(w, "hello\n")
 	})
+	mux.HandleFunc("/left", func(w http.ResponseWriter, _ *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		fmt.Fprint(w, "hello\n")
+	})
 	mux.HandleFunc("/unread", func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
 		_ = control.EnableFullDuplex()
@@ -65,7 +69,7 @@ func TestWhatComesAfterABrokenBodyIsNoRequest(t *testing.T) {
 		"a malformed end of a chunk":       {chunked + "5\r\nhello!\r\n" + next, ""},
 		"a malformed trailer":              {chunked + "0\r\n what?\r\n\r\n" + next, ""},
 	} {
-		for _, path := range []string{"/plain", "/duplex", "/begun", "/unread"} {
+		for _, path := range []string{"/plain", "/duplex", "/begun", "/unread", "/left"} {
 			t.Run(path+" "+name, func(t *testing.T) {
 				var late atomic.Int32
 				bubble(t, rolling(), readers(&late), func(t *testing.T, r *rig) {

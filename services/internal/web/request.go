@@ -71,7 +71,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		unlist(r.Header, "Connection")           // a proxy drops what stands there (RFC 9110, section 7.6.1)
 		out := &writer{
 			ResponseWriter: w, requestID: id, retired: &s.retired, edge: s.cfg.Edge,
-			clock: newClock(s.cfg.Limits.StreamTimeout, w, r),
+			clock: newClock(s.cfg.Limits.StreamTimeout, w),
 		}
 		out.Header().Set(RequestIDHeader, id)
 		if r.Body != nil && r.Body != http.NoBody {

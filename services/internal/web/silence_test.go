@@ -38,6 +38,10 @@ func unread() http.Handler {
 		_ = control.Flush()
 		_ = r.Body.Close()
 	})
+	mux.HandleFunc("/left", func(w http.ResponseWriter, _ *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		fmt.Fprintln(w, "hello")
+	})
 	mux.HandleFunc("/late", func(w http.ResponseWriter, _ *http.Request) {
 		time.Sleep(10 * time.Second) // longer than a piece may take
 		fmt.Fprintln(w, "hello")
@@ -64,12 +68,16 @@ var silences = []string{
 	"POST /plain HTTP/1.1\r\nHost: x\r\nExpect: miracles\r\n",
 	"POST /flushed HTTP/1.1\r\nHost: x\r\n",
 	"POST /duplex HTTP/1.1\r\nHost: x\r\n",
+	"POST /left HTTP/1.1\r\nHost: x\r\n",
 	"POST /late HTTP/1.1\r\nHost: x\r\n",
 	"POST /panic HTTP/1.1\r\nHost: x\r\n",
 	"POST /abort HTTP/1.1\r\nHost: x\r\n",
 	"POST /read HTTP/1.1\r\nHost: x\r\n",
 	"POST /read HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n",
 	"POST http://u:p@x/plain HTTP/1.1\r\nHost: x\r\n",
+	"GET /plain HTTP/1.1\r\nHost: x\r\n",
+	"CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n",
+	"PRI * HTTP/2.0\r\nHost: x\r\n", // net/http calls the handler, and not over HTTP/2
 }
 
 func TestConnectionWhoseBodyNeverComesIsClosed(t *testing.T) {

@@ -20,6 +20,7 @@ type writer struct {
 
 	status   int // 0 as long as no header was sent
 	bytes    int64
+	duplex   bool
 	hijacked bool
 }
 
@@ -45,6 +46,8 @@ func (w *writer) WriteHeader(status int) {
 	w.clock.doneWriting()
 }
 
+// closeIfBroken sees to it that nothing more is read from the connection after a
+// body that broke.
 func (w *writer) closeIfBroken() {
 	if w.body != nil && w.body.isBroken() {
 		closeAfter(w.ResponseWriter)
@@ -61,14 +64,24 @@ func (w *writer) leave() {
 		hide(w.Header()) // what is left of it is the trailer
 	}
 	w.begin()
-	if w.body != nil {
-		w.body.leave()
+	if w.body != nil && w.body.leave() && w.duplex {
+		// net/http reads the rest, and neither minds an error nor copes with
+		// the end (golang/go#68560).
+		closeAfter(w.ResponseWriter)
 	}
 	w.closeIfBroken()
 }
 
-// begin begins to send a piece.
-func (w *writer) begin() { w.clock.write(w.body != nil && w.body.isLeft()) }
+// begin begins to send a piece. Before the first, net/http reads the rest of the
+// body, unless it is told that they go side by side.
+func (w *writer) begin() { w.clock.write(w.body != nil && !w.duplex && w.body.isLeft()) }
+
+// EnableFullDuplex is for http.ResponseController.
+func (w *writer) EnableFullDuplex() error {
+	err := http.NewResponseController(w.ResponseWriter).EnableFullDuplex()
+	w.duplex = err == nil
+	return err
+}
 
 func (w *writer) Write(b []byte) (int, error) {
 	if w.status == 0 {
@@ -98,7 +111,7 @@ func (w *writer) FlushError() error {
 // then.
 func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if w.body != nil {
-		w.body.leave()
+		w.body.release()
 	}
 	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err != nil {
