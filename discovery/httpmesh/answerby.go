@@ -98,8 +98,14 @@ func (w *beginning) Write(b []byte) (int, error) {
 	return w.ResponseWriter.Write(b)
 }
 
-// FlushError is for http.ResponseController.
+// FlushError is for http.ResponseController. It begins an answer, unless the
+// request has ended by then: it is no word of the handler's.
 func (w *beginning) FlushError() error {
+	if !w.wrote {
+		if err := w.by.Err(); err != nil {
+			return err
+		}
+	}
 	w.begin()
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }

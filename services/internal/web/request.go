@@ -70,7 +70,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		r.Header[RequestIDHeader] = []string{id} // for who passes the request on
 		unlist(r.Header, "Connection")           // a proxy drops what stands there (RFC 9110, section 7.6.1)
 		out := &writer{
-			ResponseWriter: w, requestID: id, retired: &s.retired, edge: s.cfg.Edge,
+			ResponseWriter: w, request: r, requestID: id, retired: &s.retired, edge: s.cfg.Edge,
 			clock: newClock(s.cfg.Limits.StreamTimeout, w),
 		}
 		out.Header().Set(RequestIDHeader, id)

@@ -33,27 +33,38 @@ func (l *lines) wantUnanswered(t *testing.T, requests int) {
 	}
 }
 
+// untilGoneThenFlush flushes then, as who leaves nothing behind may do.
+var untilGoneThenFlush = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	untilGone(w, r)
+	_ = http.NewResponseController(w).Flush()
+	_ = r.Body.Close()
+})
+
 // A client that closes its sending half can't be told from one that has left:
 // both are the end of what comes in.
 func TestClientThatHalfClosesGetsNoAnswerRatherThanAnEmpty200(t *testing.T) {
-	log, dial := tcp(t, limits(), untilGone)
 	requests := []string{
 		"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
 		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
 		"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
 	}
-	for _, request := range requests {
-		c := dial()
-		fmt.Fprint(c, request)
-		if err := c.CloseWrite(); err != nil {
-			t.Fatal(err)
-		}
-		if got := rest(t, c); got != "" {
-			t.Errorf("%q: got %q; want the end of the connection", request, got)
-		}
+	for name, h := range map[string]http.Handler{"in silence": untilGone, "with a flush": untilGoneThenFlush} {
+		t.Run(name, func(t *testing.T) {
+			log, dial := tcp(t, limits(), h)
+			for _, request := range requests {
+				c := dial()
+				fmt.Fprint(c, request)
+				if err := c.CloseWrite(); err != nil {
+					t.Fatal(err)
+				}
+				if got := rest(t, c); got != "" {
+					t.Errorf("%q: got %q; want the end of the connection", request, got)
+				}
+			}
+			log.wantUnanswered(t, len(requests))
+		})
 	}
-	log.wantUnanswered(t, len(requests))
 }
 
 func TestClientThatHalfClosesGetsTheAnswerOfAHandlerThatGivesOne(t *testing.T) {

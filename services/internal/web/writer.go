@@ -12,6 +12,7 @@ import (
 // time to each write.
 type writer struct {
 	http.ResponseWriter
+	request   *http.Request
 	requestID string
 	retired   *atomic.Bool
 	edge      bool // see Config
@@ -97,9 +98,13 @@ func (w *writer) Write(b []byte) (int, error) {
 // Flush is for code that asks for an http.Flusher.
 func (w *writer) Flush() { _ = w.FlushError() }
 
-// FlushError is for http.ResponseController.
+// FlushError is for http.ResponseController. It begins an answer, unless the
+// request has ended by then: it is no word of the handler's.
 func (w *writer) FlushError() error {
 	if w.status == 0 {
+		if err := w.request.Context().Err(); err != nil {
+			return err
+		}
 		w.WriteHeader(http.StatusOK)
 	}
 	w.begin()
