@@ -166,6 +166,7 @@ func (l *lines) named(t *testing.T, msg string) []map[string]any {
 
 // pipes is a listener whose connections are pipes.
 type pipes struct {
+	slow   func(n int) // called after each read of n bytes by a client, if it is not nil
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
@@ -193,8 +194,23 @@ func (p *pipes) dial() (net.Conn, error) {
 	ours, theirs := net.Pipe()
 	select {
 	case p.conns <- theirs:
+		if p.slow != nil {
+			return &slowConn{Conn: ours, after: p.slow}, nil
+		}
 		return ours, nil
 	case <-p.closed:
 		return nil, net.ErrClosed
 	}
+}
+
+// slowConn takes its time to read.
+type slowConn struct {
+	net.Conn
+	after func(n int)
+}
+
+func (c *slowConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.after(n)
+	return n, err
 }

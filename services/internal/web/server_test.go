@@ -296,6 +296,28 @@ func TestClientThatStopsSendingIsCutOff(t *testing.T) {
 	})
 }
 
+func TestSlowReaderLivesHoweverMuchIsWrittenAtOnce(t *testing.T) {
+	const size = 1 << 20
+	flood := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if n, err := w.Write(make([]byte, size)); n != size || err != nil {
+			t.Errorf("wrote %d bytes, %v; want %d", n, err, size)
+		}
+	})
+	for _, h2 := range []bool{false, true} {
+		bubble(t, rolling(), flood, func(t *testing.T, r *rig) {
+			if h2 {
+				r.h2c()
+			}
+			// The pipe is the slow one: the client's own buffers must not help.
+			r.pipes.slow = func(n int) { time.Sleep(time.Duration(n) * time.Second / (100 << 10)) }
+			began := time.Now()
+			if _, body := r.get("/"); len(body) != size || time.Since(began) < 10*time.Second {
+				t.Errorf("HTTP/2 %v: got %d bytes after %v; want %d at 100 KB/s", h2, len(body), time.Since(began), size)
+			}
+		})
+	}
+}
+
 func TestClientThatStopsReadingIsCutOff(t *testing.T) {
 	l := limits()
 	l.StreamTimeout = 2 * time.Second

@@ -84,15 +84,22 @@ func (w *writer) EnableFullDuplex() error {
 	return err
 }
 
-func (w *writer) Write(b []byte) (int, error) {
+// piece is how much is written in the time of one write, in bytes.
+const piece = 32 << 10
+
+func (w *writer) Write(b []byte) (n int, err error) {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	w.begin()
-	n, err := w.ResponseWriter.Write(b)
-	w.clock.doneWriting()
-	w.bytes += int64(n)
-	return n, err
+	for {
+		w.begin()
+		wrote, err := w.ResponseWriter.Write(b[n:min(n+piece, len(b))])
+		w.clock.doneWriting()
+		w.bytes += int64(wrote)
+		if n += wrote; err != nil || n == len(b) {
+			return n, err
+		}
+	}
 }
 
 // Flush is for code that asks for an http.Flusher.
