@@ -14,7 +14,6 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/services/internal/problem"
-	"github.com/rollcall-mesh/rollcall/services/internal/web"
 )
 
 // ServedByHeader of an answer holds the ID of the instance that gave it.
@@ -67,7 +66,8 @@ func New(cfg Config) (*Gateway, error) {
 		Transport:      cfg.Transport,
 		ModifyResponse: answered,
 		ErrorHandler:   g.failed,
-		FlushInterval:  -1, // each piece as it comes
+		FlushInterval:  flushInterval,
+		BufferPool:     &buffers{},
 		ErrorLog:       slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 	}
 	return g, nil
@@ -100,6 +100,7 @@ type exchange struct {
 	clock   *answerClock
 	body    *watchedBody // nil if there is none
 	kept    bool         // the body was read before it is sent on
+	length  int64        // of the answer's body; 0: none or no answer, -1: not known
 }
 
 type exchangeKey struct{}
@@ -140,7 +141,7 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, service string
 			return
 		}
 	}
-	g.proxy.ServeHTTP(w, out)
+	g.proxy.ServeHTTP(&answerWriter{ResponseWriter: w, x: x}, out)
 }
 
 // rewrite makes the request that goes out of the one that came in.
@@ -183,33 +184,11 @@ func forwarded(in *http.Request) string {
 	return "for=" + from + ";host=" + quote(in.Host) + ";proto=" + proto
 }
 
-// quote makes a quoted-string of RFC 9110.
-func quote(s string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
-}
+// escape does what RFC 9110, section 5.6.4, wants of a quoted-string.
+var escape = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
-// answered is called with the header of each answer, before it is copied.
-func answered(resp *http.Response) error {
-	x := exchangeOf(resp.Request.Context())
-	x.clock.stop()
-	if resp.StatusCode == http.StatusMisdirectedRequest {
-		// Each address that was tried belongs to another service by now. The
-		// client asked for nothing wrong, so it is not told 421.
-		return errMisdirected
-	}
-	for name := range resp.Header {
-		if strings.HasPrefix(name, "Rollcall-") { // words between services
-			resp.Header.Del(name)
-		}
-	}
-	resp.Header.Del(web.RequestIDHeader) // we have set ours, which is the same
-	resp.Header.Del(ServedByHeader)
-	if id := x.servedBy(); id != "" {
-		resp.Header.Set(ServedByHeader, id)
-		web.NotePeer(resp.Request.Context(), id)
-	}
-	return nil
-}
+// quote makes a quoted-string of RFC 9110.
+func quote(s string) string { return `"` + escape.Replace(s) + `"` }
 
 // servedBy returns the ID of the instance that answered.
 func (x *exchange) servedBy() string {

@@ -1,0 +1,75 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rollcall-mesh/rollcall/services/internal/web"
+)
+
+// flushInterval is how long the header of an answer of known length may wait for
+// the first piece of its body. Most such answers are over before, and go out in
+// one packet. Streams, whose length is not known, go on piece by piece whatever
+// it is (httputil.ReverseProxy does that by itself).
+const flushInterval = 2 * time.Millisecond
+
+// buffers is a httputil.BufferPool.
+type buffers struct{ pool sync.Pool }
+
+// bufferSize is the size that httputil.ReverseProxy takes without a pool.
+const bufferSize = 32 << 10
+
+func (b *buffers) Get() []byte {
+	if kept, ok := b.pool.Get().(*[bufferSize]byte); ok {
+		return kept[:]
+	}
+	return make([]byte, bufferSize)
+}
+
+func (b *buffers) Put(p []byte) { b.pool.Put((*[bufferSize]byte)(p)) }
+
+// answered is called with the header of each answer, before it is copied.
+func answered(resp *http.Response) error {
+	x := exchangeOf(resp.Request.Context())
+	x.clock.stop()
+	x.length = resp.ContentLength
+	if resp.StatusCode == http.StatusMisdirectedRequest {
+		// Each address that was tried belongs to another service by now. The
+		// client asked for nothing wrong, so it is not told 421.
+		return errMisdirected
+	}
+	for name := range resp.Header {
+		if strings.HasPrefix(name, "Rollcall-") { // words between services
+			resp.Header.Del(name)
+		}
+	}
+	resp.Header.Del(web.RequestIDHeader) // we have set ours, which is the same
+	resp.Header.Del(ServedByHeader)
+	if id := x.servedBy(); id != "" {
+		resp.Header.Set(ServedByHeader, id)
+		web.NotePeer(resp.Request.Context(), id)
+	}
+	return nil
+}
+
+// answerWriter is the way to the client.
+type answerWriter struct {
+	http.ResponseWriter
+	x       *exchange
+	written int64
+}
+
+// Unwrap is for http.ResponseController.
+func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Write lets no piece wait for the next; the last one goes out with the end.
+func (w *answerWriter) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	w.written += int64(n)
+	if err == nil && w.written < w.x.length {
+		err = http.NewResponseController(w.ResponseWriter).Flush()
+	}
+	return n, err
+}
