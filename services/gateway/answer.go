@@ -30,15 +30,22 @@ func (b *buffers) Get() []byte {
 
 func (b *buffers) Put(p []byte) { b.pool.Put((*[bufferSize]byte)(p)) }
 
-// answered is called with the header of each answer, before it is copied.
+// answered is called with the header of each answer, before it is copied. An
+// error closes the answer's body.
 func answered(resp *http.Response) error {
 	x := exchangeOf(resp.Request.Context())
 	x.clock.stop()
 	x.length = resp.ContentLength
-	if resp.StatusCode == http.StatusMisdirectedRequest {
+	switch resp.StatusCode {
+	case http.StatusMisdirectedRequest:
 		// Each address that was tried belongs to another service by now. The
 		// client asked for nothing wrong, so it is not told 421.
 		return errMisdirected
+	case http.StatusSwitchingProtocols:
+		// httputil.ReverseProxy refuses it too, and leaves the connection open.
+		if !x.mayBecome(resp.Header) {
+			return errUnasked
+		}
 	}
 	for name := range resp.Header {
 		if strings.HasPrefix(name, "Rollcall-") { // words between services
@@ -52,6 +59,18 @@ func answered(resp *http.Response) error {
 		web.NotePeer(resp.Request.Context(), id)
 	}
 	return nil
+}
+
+// mayBecome reports whether a 101 with this header switches to the protocol that
+// was asked for.
+func (x *exchange) mayBecome(h http.Header) bool {
+	protocol := ""
+	for _, option := range list(h["Connection"]) {
+		if strings.EqualFold(option, "Upgrade") {
+			protocol = h.Get("Upgrade")
+		}
+	}
+	return protocol != "" && strings.EqualFold(protocol, x.upgrade)
 }
 
 // answerWriter is the way to the client.

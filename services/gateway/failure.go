@@ -12,7 +12,10 @@ import (
 	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 )
 
-var errMisdirected = errors.New("every address that was tried belongs to another service")
+var (
+	errMisdirected = errors.New("every address that was tried belongs to another service")
+	errUnasked     = errors.New("the instance switched to a protocol that was not asked for")
+)
 
 // failed answers a request that did not get an answer.
 func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
@@ -56,6 +59,9 @@ func (x *exchange) problem(err, cause error) *problem.Problem {
 	}
 	if errors.Is(err, errMisdirected) {
 		return say(http.StatusServiceUnavailable, "can't be reached")
+	}
+	if errors.Is(err, errUnasked) {
+		return say(http.StatusBadGateway, "switched to a protocol that was not asked for")
 	}
 	failure, ok := errors.AsType[*httpmesh.Error](err)
 	if !ok {

@@ -100,6 +100,7 @@ type exchange struct {
 	clock   *answerClock
 	body    *watchedBody // nil if there is none
 	kept    bool         // the body was read before it is sent on
+	upgrade string       // the protocol that was asked for; empty: none
 	length  int64        // of the answer's body; 0: none or no answer, -1: not known
 }
 
@@ -123,6 +124,7 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, service string
 	defer x.clock.stop()
 	ctx = context.WithValue(ctx, exchangeKey{}, x)
 	out := r.WithContext(httpmesh.WithReport(ctx, &x.report))
+	out.Header = withoutH2C(r.Header)
 	if r.Body != nil && r.Body != http.NoBody {
 		x.body = &watchedBody{ReadCloser: r.Body, clock: x.clock}
 		out.Body = x.body
@@ -158,6 +160,7 @@ func rewrite(p *httputil.ProxyRequest) {
 			out.Header.Del(name)
 		}
 	}
+	x.upgrade = out.Header.Get("Upgrade")
 	if !x.streams() { // else the time counts from its last piece on
 		out.Header.Set(httpmesh.TimeoutHeader, strconv.FormatInt(max(x.clock.limit.Milliseconds(), 1), 10))
 	}
