@@ -47,11 +47,8 @@ func answered(resp *http.Response) error {
 			return errUnasked
 		}
 	}
-	for name := range resp.Header {
-		if strings.HasPrefix(name, "Rollcall-") { // words between services
-			resp.Header.Del(name)
-		}
-	}
+	dropOurs(resp.Header)
+	dropOurs(resp.Trailer)               // those announced
 	resp.Header.Del(web.RequestIDHeader) // we have set ours, which is the same
 	resp.Header.Del(ServedByHeader)
 	if id := x.servedBy(); id != "" {
@@ -73,7 +70,17 @@ func (x *exchange) mayBecome(h http.Header) bool {
 	return protocol != "" && strings.EqualFold(protocol, x.upgrade)
 }
 
-// answerWriter is the way to the client.
+// dropOurs takes off what services say to each other, in a header or a trailer.
+func dropOurs(h http.Header) {
+	for name := range h {
+		if strings.HasPrefix(strings.TrimPrefix(name, http.TrailerPrefix), "Rollcall-") {
+			delete(h, name)
+		}
+	}
+}
+
+// answerWriter is the one way to the client, for each status there is, those
+// before the last one (1xx) included.
 type answerWriter struct {
 	http.ResponseWriter
 	x       *exchange
@@ -82,6 +89,11 @@ type answerWriter struct {
 
 // Unwrap is for http.ResponseController.
 func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *answerWriter) WriteHeader(status int) {
+	dropOurs(w.Header())
+	w.ResponseWriter.WriteHeader(status)
+}
 
 // Write lets no piece wait for the next; the last one goes out with the end.
 func (w *answerWriter) Write(p []byte) (int, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,8 +54,9 @@ func (c *answerClock) stop() {
 // watchedBody is a request's body that remembers how reading it failed.
 type watchedBody struct {
 	io.ReadCloser
-	clock *answerClock
-	begun atomic.Bool // somebody has read from it
+	clock   *answerClock
+	trailer http.Header // comes with the end; nil: none was announced
+	begun   atomic.Bool // somebody has read from it
 
 	mu  sync.Mutex // guards what follows
 	err error
@@ -65,7 +67,10 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	b.clock.pause()
 	n, err := b.ReadCloser.Read(p)
 	b.clock.start()
-	if err != nil && !errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
+		dropOurs(b.trailer)
+	case err != nil:
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.err = err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/services/internal/problem"
+	"github.com/rollcall-mesh/rollcall/services/internal/web"
 )
 
 // ServedByHeader of an answer holds the ID of the instance that gave it.
@@ -125,8 +126,9 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, service string
 	ctx = context.WithValue(ctx, exchangeKey{}, x)
 	out := r.WithContext(httpmesh.WithReport(ctx, &x.report))
 	out.Header = withoutH2C(r.Header)
+	dropOurs(out.Trailer)
 	if r.Body != nil && r.Body != http.NoBody {
-		x.body = &watchedBody{ReadCloser: r.Body, clock: x.clock}
+		x.body = &watchedBody{ReadCloser: r.Body, clock: x.clock, trailer: out.Trailer}
 		out.Body = x.body
 		// A full-duplex handler that leaves a body unread makes net/http panic
 		// at the connection's next request (golang/go#68560). Closing reads the
@@ -143,8 +145,15 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, service string
 			return
 		}
 	}
-	g.proxy.ServeHTTP(&answerWriter{ResponseWriter: w, x: x}, out)
+	answer := &answerWriter{ResponseWriter: w, x: x}
+	g.proxy.ServeHTTP(answer, out)
+	dropOurs(answer.Header()) // the trailer, which goes out when we return
 }
+
+// lasting are the headers that go on even if the client's Connection names them
+// as meant for the next hop only (RFC 9110, section 7.6.1, forbids it to): logs
+// are joined by the one, and the other keeps an order from being placed twice.
+var lasting = [...]string{web.RequestIDHeader, "Idempotency-Key"}
 
 // rewrite makes the request that goes out of the one that came in.
 func rewrite(p *httputil.ProxyRequest) {
@@ -155,9 +164,15 @@ func rewrite(p *httputil.ProxyRequest) {
 	out.URL.RawQuery = p.In.URL.RawQuery // as it came: the proxy drops what it can't parse
 	out.Trailer = p.In.Trailer           // it is filled when the body has ended; the proxy's copy would stay empty
 	out.Host = ""                        // the service's name; what the client asked for is in X-Forwarded-Host
+	dropOurs(out.Header)
 	for name := range out.Header {
-		if strings.HasPrefix(name, "Rollcall-") || strings.HasPrefix(name, "X-Forwarded-") {
-			out.Header.Del(name)
+		if strings.HasPrefix(name, "X-Forwarded-") {
+			delete(out.Header, name)
+		}
+	}
+	for _, name := range lasting {
+		if values, ok := p.In.Header[name]; ok {
+			out.Header[name] = values
 		}
 	}
 	x.upgrade = out.Header.Get("Upgrade")
