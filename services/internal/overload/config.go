@@ -31,6 +31,10 @@ type Config struct {
 	// means 10s. Shorter notices sooner that the work itself became slower or
 	// faster; each time costs some requests.
 	Remeasure time.Duration
+	// MaxBody is how many bytes of a request's body are read before it is at
+	// work, and the most that its handler can read. 0 means 64 KiB. Higher lets
+	// each client that sends slowly hold more memory.
+	MaxBody int64
 
 	// Shed is called for each request that is shed. nil means nobody is told.
 	Shed func(kind Kind)
@@ -38,6 +42,8 @@ type Config struct {
 	// tells which. nil means nobody is told.
 	Changed func(kind Kind, over bool)
 }
+
+const defaultMaxBody = 64 << 10
 
 const (
 	// window is the least time between two judgements.
@@ -74,6 +80,12 @@ func (c Config) filled() (Config, error) {
 	}
 	if c.Remeasure == 0 {
 		c.Remeasure = 10 * time.Second
+	}
+	if c.MaxBody < 0 {
+		return c, fmt.Errorf("overload: MaxBody is %d; want 1 or more, or 0 for %d", c.MaxBody, defaultMaxBody)
+	}
+	if c.MaxBody == 0 {
+		c.MaxBody = defaultMaxBody
 	}
 	c.Least = min(c.Least, c.Start)
 	c.Most = max(c.Most, c.Start)

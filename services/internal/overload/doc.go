@@ -25,6 +25,9 @@
 // Reads (GET, HEAD, OPTIONS, TRACE) and writes have a limit each: writes that
 // wait for a lock must not keep out the reads, which need none.
 //
+// A body is read, up to a bound, before its request is at work: a client that
+// sends slowly takes no place, and the time it takes is no latency of ours.
+//
 // It is for short answers. A stream holds its place for as long as it lives.
 //
 // All of it is safe for any number of goroutines; it starts none. Times are

@@ -51,17 +51,32 @@ func newLimit(cfg Config) *limit {
 func (l *limit) admit(now time.Time) (era uint64, ok, changed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	ok, changed = l.room(now)
+	if ok {
+		l.enter()
+	}
+	return l.era, ok, changed
+}
+
+// wouldAdmit is admit for a request that does not come in yet.
+func (l *limit) wouldAdmit(now time.Time) (ok, changed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.room(now)
+}
+
+// room reports whether one more may come in, and notes it if not.
+func (l *limit) room(now time.Time) (ok, changed bool) {
 	changed = l.look(now)
 	if l.atWork < int(l.limit) {
-		l.enter()
-		return l.era, true, changed
+		return true, changed
 	}
 	l.full, l.lastFull, l.peak = true, now, 0
 	if l.phase == open {
 		l.drain(now)
 		changed = true
 	}
-	return 0, false, changed
+	return false, changed
 }
 
 func (l *limit) enter() {

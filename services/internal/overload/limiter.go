@@ -2,6 +2,7 @@ package overload
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -30,17 +31,32 @@ func New(cfg Config) (*Limiter, error) {
 func (l *Limiter) Now(kind Kind) (limit, atWork int) { return l.limits[kind].now() }
 
 // Handler serves what is within the limit, and answers the rest 503 without
-// looking at it.
+// looking at it. A request's body is read before the request is at work, so that
+// a client that sends slowly takes no place from others; next reads it from
+// memory.
 func (l *Limiter) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		kind := kindOf(r.Method)
 		limit := l.limits[kind]
+		shed := func() {
+			l.cfg.Shed(kind)
+			problem.Write(w, r, shedProblem())
+		}
+		var body io.ReadCloser
+		if r.Body != nil && r.Body != http.NoBody {
+			ok, changed := limit.wouldAdmit(time.Now())
+			l.tell(kind, limit, changed)
+			if !ok {
+				shed()
+				return
+			}
+			body = readAhead(r, l.cfg.MaxBody)
+		}
 		began := time.Now()
 		era, ok, changed := limit.admit(began)
 		l.tell(kind, limit, changed)
 		if !ok {
-			l.cfg.Shed(kind)
-			problem.Write(w, r, shed())
+			shed()
 			return
 		}
 		p := &place{limit: limit}
@@ -49,6 +65,9 @@ func (l *Limiter) Handler(next http.Handler) http.Handler {
 			l.tell(kind, limit, p.end(now, era, now.Sub(began)))
 		}()
 		in := r.WithContext(context.WithValue(r.Context(), placeKey{}, p))
+		if body != nil {
+			in.Body = body
+		}
 		defer func() { r.Pattern = in.Pattern }() // for those outside who name the route
 		next.ServeHTTP(w, in)
 	})
@@ -74,7 +93,7 @@ func kindOf(method string) Kind {
 	return Write
 }
 
-func shed() *problem.Problem {
+func shedProblem() *problem.Problem {
 	p := problem.Unavailable(nil, "too much is being worked on; another instance may have time, or this one in a second")
 	p.Header = http.Header{httpmesh.ReasonHeader: {httpmesh.ReasonOverload}}
 	return p

@@ -128,6 +128,7 @@ func TestWrongConfigIsNamed(t *testing.T) {
 		"Least is -2":      {Least: -2},
 		"Most is -3":       {Most: -3},
 		"Remeasure is -1s": {Remeasure: -time.Second},
+		"MaxBody is -4":    {MaxBody: -4},
 	} {
 		if _, err := overload.New(cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("New(%+v) = %v; want an error with %q", cfg, err, want)

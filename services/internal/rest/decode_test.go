@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/rollcall-mesh/rollcall/services/internal/overload"
 	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 )
 
@@ -161,6 +162,38 @@ func TestDecodeReadsUpToMaxBody(t *testing.T) {
 				wantProblem(t, err, test.status)
 			} else if err != nil {
 				t.Error(err)
+			}
+		})
+	}
+}
+
+// The limiter reads the body first, and the same problem comes of it.
+func TestDecodeBehindALimiterSaysTheSameOfABody(t *testing.T) {
+	limits, err := overload.New(overload.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := limits.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var name string
+		if err := Decode(r, Fields{"name": &name}); err != nil {
+			problem.Write(w, r, problem.Of(err))
+		}
+	}))
+	for _, test := range []struct {
+		name   string
+		body   io.Reader
+		status int
+	}{
+		{"whole", strings.NewReader(`{"name":"Dave"}`), 200},
+		{"too large, told", strings.NewReader(strings.Repeat(" ", MaxBody+1)), 413},
+		{"too large, not told", iotest.HalfReader(strings.NewReader(strings.Repeat(" ", MaxBody+1))), 413},
+		{"broken off", iotest.TimeoutReader(iotest.HalfReader(strings.NewReader(`{"name":"Dave"}`))), 400},
+		{"too slow", io.MultiReader(strings.NewReader(`{"na`), iotest.ErrReader(fmt.Errorf("read: %w", os.ErrDeadlineExceeded))), 408},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			if h.ServeHTTP(w, post(test.body, "application/json")); w.Code != test.status {
+				t.Errorf("got %d %s; want %d", w.Code, w.Body, test.status)
 			}
 		})
 	}
