@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"sync"
@@ -11,8 +12,9 @@ import (
 )
 
 // errNoAnswer is the cause of a request that was given up since no header came
-// in time.
-var errNoAnswer = errors.New("no answer in time")
+// in time. The transport sees a canceled context, whose cause says that it was a
+// clock: so it can judge the service by the length of its silence.
+var errNoAnswer = fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
 
 // answerClock measures how long a service takes to answer. It stands still
 // while the gateway waits for the client.
