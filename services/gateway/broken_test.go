@@ -20,7 +20,7 @@ func TestClientGoneInTheMiddleOfItsUploadEndsTheRequestBehind(t *testing.T) {
 		ended <- err
 	})
 	for _, upload := range []string{
-		"Content-Length: 100\r\n\r\nhalf",
+		"Content-Length: 100000\r\n\r\nhalf",
 		"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
 		"Transfer-Encoding: chunked\r\n\r\n64\r\nhalf", // in the middle of a chunk
 	} {

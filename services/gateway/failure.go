@@ -22,7 +22,11 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 	x := exchangeOf(r.Context())
 	cause := context.Cause(r.Context())
 	if x.body != nil {
-		if broken := x.body.broken(); broken != nil && !errors.Is(cause, errNoAnswer) {
+		broken := x.body.broken()
+		if errors.Is(err, errLength) {
+			broken = err
+		}
+		if broken != nil && !errors.Is(cause, errNoAnswer) {
 			// It was the client's part that failed: nothing is said of the service.
 			status, detail := http.StatusBadRequest, "the request's body ended before its time"
 			if errors.Is(broken, os.ErrDeadlineExceeded) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -99,10 +100,10 @@ type exchange struct {
 	service string
 	report  httpmesh.Report
 	clock   *answerClock
-	body    *watchedBody // nil if there is none
-	kept    bool         // the body was read before it is sent on
-	upgrade string       // the protocol that was asked for; empty: none
-	length  int64        // of the answer's body; 0: none or no answer, -1: not known
+	body    *watchedBody         // nil if there is none
+	kept    func() io.ReadCloser // the body that was read before it is sent on; nil: it is not
+	length  int64                // of the answer's body; 0: none or no answer, -1: not known
+	upgrade string               // the protocol that was asked for; empty: none
 }
 
 type exchangeKey struct{}
@@ -176,6 +177,9 @@ func rewrite(p *httputil.ProxyRequest) {
 		}
 	}
 	x.upgrade = out.Header.Get("Upgrade")
+	if x.kept != nil {
+		out.Body = x.kept() // as http.Transport knows it: it goes out in one packet with the header
+	}
 	if !x.streams() { // else the time counts from its last piece on
 		out.Header.Set(httpmesh.TimeoutHeader, strconv.FormatInt(max(x.clock.limit.Milliseconds(), 1), 10))
 	}

@@ -34,10 +34,10 @@ func TestUploadArrivesBeforeItsLastByteIsSent(t *testing.T) {
 			func(c *wire) { c.chunk("one\n") },
 			func(c *wire) { c.chunk("two\n"); c.say("0", "") },
 		},
-		{
-			"Content-Length: 8", "length 8",
+		{ // too large to be read before it is sent on
+			"Content-Length: 65537", "length 65537",
 			func(c *wire) { fmt.Fprint(c, "one\n") },
-			func(c *wire) { fmt.Fprint(c, "two\n") },
+			func(c *wire) { fmt.Fprint(c, "two\n", strings.Repeat("x", 65537-8)) },
 		},
 	} {
 		t.Run(tc.header, func(t *testing.T) {
