@@ -84,6 +84,7 @@ func dropOurs(h http.Header) {
 type answerWriter struct {
 	http.ResponseWriter
 	x       *exchange
+	body    *watchedBody // of the request, if its connection may serve another one; else nil
 	written int64
 }
 
@@ -92,6 +93,12 @@ func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *answerWriter) WriteHeader(status int) {
 	dropOurs(w.Header())
+	if status >= http.StatusOK && w.body != nil && !w.body.ended.Load() {
+		// The rest of the body is not waited for: it may never come, and the end
+		// of the answer with it. What does come is no next request (in a
+		// full-duplex handler net/http panics over it, golang/go#68560).
+		w.Header().Set("Connection", "close")
+	}
 	w.ResponseWriter.WriteHeader(status)
 }
 

@@ -53,25 +53,25 @@ func (c *answerClock) stop() {
 	c.timer.Stop()
 }
 
-// watchedBody is a request's body that remembers how reading it failed.
+// watchedBody is a request's body that remembers how reading it ended.
 type watchedBody struct {
 	io.ReadCloser
 	clock   *answerClock
 	trailer http.Header // comes with the end; nil: none was announced
-	begun   atomic.Bool // somebody has read from it
+	ended   atomic.Bool // all of it was read
 
 	mu  sync.Mutex // guards what follows
 	err error
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
-	b.begun.Store(true)
 	b.clock.pause()
 	n, err := b.ReadCloser.Read(p)
 	b.clock.start()
 	switch {
 	case errors.Is(err, io.EOF):
 		dropOurs(b.trailer)
+		b.ended.Store(true)
 	case err != nil:
 		b.mu.Lock()
 		defer b.mu.Unlock()

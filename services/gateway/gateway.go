@@ -117,8 +117,7 @@ func exchangeOf(ctx context.Context) *exchange {
 func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, service string) {
 	// Else net/http reads the whole request before it sends the first piece of
 	// an answer. Connections other than HTTP/1.1's are full-duplex anyway.
-	control := http.NewResponseController(w)
-	_ = control.EnableFullDuplex()
+	_ = http.NewResponseController(w).EnableFullDuplex()
 
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
@@ -128,25 +127,18 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, service string
 	out := r.WithContext(httpmesh.WithReport(ctx, &x.report))
 	out.Header = withoutH2C(r.Header)
 	dropOurs(out.Trailer)
+	answer := &answerWriter{ResponseWriter: w, x: x}
 	if r.Body != nil && r.Body != http.NoBody {
 		x.body = &watchedBody{ReadCloser: r.Body, clock: x.clock, trailer: out.Trailer}
 		out.Body = x.body
-		// A full-duplex handler that leaves a body unread makes net/http panic
-		// at the connection's next request (golang/go#68560). Closing reads the
-		// rest, so the answer goes out before; a client that still waits for
-		// 100 Continue will send none, and its connection is closed anyway.
-		defer func() {
-			if x.body.begun.Load() || r.Header.Get("Expect") == "" {
-				_ = control.Flush()
-				_ = r.Body.Close()
-			}
-		}()
+		if r.ProtoMajor == 1 { // another one resets the stream
+			answer.body = x.body
+		}
 		if err := x.keep(out); err != nil {
-			g.failed(w, out, err)
+			g.failed(answer, out, err)
 			return
 		}
 	}
-	answer := &answerWriter{ResponseWriter: w, x: x}
 	g.proxy.ServeHTTP(answer, out)
 	dropOurs(answer.Header()) // the trailer, which goes out when we return
 }
