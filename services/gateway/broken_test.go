@@ -144,3 +144,24 @@ func TestSlowReaderThatMovesGetsItAll(t *testing.T) {
 		t.Errorf("at the end: %d bytes, %v", rest, err)
 	}
 }
+
+func TestClientThatHalfClosesWhileAServiceIsAskedGetsNoFalseAnswer(t *testing.T) {
+	began := make(chan struct{}, 1)
+	d := through(t, options{}, func(_ http.ResponseWriter, r *http.Request) {
+		began <- struct{}{}
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	})
+	for _, request := range []string{
+		"GET /users/1 HTTP/1.1\r\nHost: x\r\n\r\n",
+		"POST /users HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
+	} {
+		c := d.dial()
+		fmt.Fprint(c, request)
+		await(t, "the request", began)
+		if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		c.wantEnd() // without a byte
+	}
+}

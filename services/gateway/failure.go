@@ -37,7 +37,10 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 		}
 	}
 	if cause != nil && !errors.Is(cause, errNoAnswer) {
-		return // the client has left, or we are told to cut it off: nobody reads an answer
+		// The client has left, or we are told to cut it off. net/http would say
+		// 200 for a handler that says nothing, and a client that has only closed
+		// its sending half would read that.
+		panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's own way to break a connection off
 	}
 	p := x.problem(err, cause)
 	g.log.WarnContext(r.Context(), "no answer", "peer", x.service, "status", p.Status,
