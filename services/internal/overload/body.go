@@ -5,7 +5,31 @@ import (
 	"errors"
 	"io"
 	"net/http"
+
+	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 )
+
+// shedUnread sheds a request whose body was not read. net/http would wait for
+// it before it sends anything, unless it is told that a body may come later.
+func shedUnread(w http.ResponseWriter, r *http.Request, most int64) {
+	control := http.NewResponseController(w)
+	if r.ProtoMajor != 1 || r.Header.Get("Expect") != "" || control.EnableFullDuplex() != nil {
+		problem.Write(w, r, shed()) // at once, and the body is never asked for
+		return
+	}
+	if r.ContentLength < 0 || r.ContentLength > most {
+		w.Header().Set("Connection", "close")
+		problem.Write(w, r, shed())
+		return
+	}
+	problem.Write(w, r, shed())
+	_ = control.Flush()
+	// It is nearly always there already. To read it keeps the connection, which
+	// the sender would have to dial anew just when there is too much to do.
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's own way to break a connection off
+	}
+}
 
 // ahead is a body that was read before: what came of it, and how it ended.
 type ahead struct {

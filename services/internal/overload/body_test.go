@@ -1,8 +1,11 @@
 package overload_test
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,6 +14,7 @@ import (
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
+	"time"
 
 	"github.com/rollcall-mesh/rollcall/services/internal/overload"
 )
@@ -83,6 +87,52 @@ func TestFullServerShedsBeforeItReadsTheBody(t *testing.T) {
 		close(h.release)
 		first.Wait()
 	})
+}
+
+func TestShedRequestIsToldAtOnceThoughItsBodyNeverComes(t *testing.T) {
+	h := hang()
+	_, limited := limited(t, overload.Config{Start: 1}, h)
+	server := httptest.NewServer(limited)
+	defer server.Close()
+	var first sync.WaitGroup
+	first.Go(func() { serve(limited, http.MethodPost) })
+	<-h.inside
+	for _, tc := range []struct {
+		about, body string
+		again       bool // the connection serves another request
+	}{
+		{"Content-Length: 4", "half", true},
+		{"Content-Length: 8", "half", false},
+		{"Content-Length: 100000", "half", false},
+		{"Transfer-Encoding: chunked", "4\r\nhalf\r\n", false},
+		{"Content-Length: 4\r\nExpect: 100-continue", "", false},
+	} {
+		t.Run(tc.about, func(t *testing.T) {
+			conn, err := net.Dial("tcp", server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+			in := bufio.NewReader(conn)
+			for range 2 {
+				fmt.Fprintf(conn, "POST /orders/1 HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n%s", tc.about, tc.body)
+				resp, err := http.ReadResponse(in, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusServiceUnavailable {
+					t.Errorf("got %s, %v; want 503", resp.Status, err)
+				}
+				resp.Body.Close()
+				if !tc.again {
+					break
+				}
+			}
+		})
+	}
+	close(h.release)
+	first.Wait()
 }
 
 func TestRequestWhoseBodyCameWhenTheServerIsFullIsShed(t *testing.T) {

@@ -38,16 +38,13 @@ func (l *Limiter) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		kind := kindOf(r.Method)
 		limit := l.limits[kind]
-		shed := func() {
-			l.cfg.Shed(kind)
-			problem.Write(w, r, shedProblem())
-		}
 		var body io.ReadCloser
 		if r.Body != nil && r.Body != http.NoBody {
 			ok, changed := limit.wouldAdmit(time.Now())
 			l.tell(kind, limit, changed)
 			if !ok {
-				shed()
+				l.cfg.Shed(kind)
+				shedUnread(w, r, l.cfg.MaxBody)
 				return
 			}
 			body = readAhead(r, l.cfg.MaxBody)
@@ -56,7 +53,8 @@ func (l *Limiter) Handler(next http.Handler) http.Handler {
 		era, ok, changed := limit.admit(began)
 		l.tell(kind, limit, changed)
 		if !ok {
-			shed()
+			l.cfg.Shed(kind)
+			problem.Write(w, r, shed())
 			return
 		}
 		p := &place{limit: limit}
@@ -93,7 +91,7 @@ func kindOf(method string) Kind {
 	return Write
 }
 
-func shedProblem() *problem.Problem {
+func shed() *problem.Problem {
 	p := problem.Unavailable(nil, "too much is being worked on; another instance may have time, or this one in a second")
 	p.Header = http.Header{httpmesh.ReasonHeader: {httpmesh.ReasonOverload}}
 	return p
