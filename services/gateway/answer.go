@@ -93,6 +93,14 @@ func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *answerWriter) WriteHeader(status int) {
 	dropOurs(w.Header())
+	if status < http.StatusOK {
+		// httputil.ReverseProxy adds what the instance says to what we have set.
+		h := w.Header()
+		h.Del(ServedByHeader)
+		if ids := h[web.RequestIDHeader]; len(ids) > 1 {
+			h[web.RequestIDHeader] = ids[:1]
+		}
+	}
 	if status >= http.StatusOK && w.body != nil && !w.body.ended.Load() {
 		// The rest of the body is not waited for: it may never come, and the end
 		// of the answer with it. What does come is no next request (in a

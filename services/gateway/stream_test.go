@@ -267,6 +267,8 @@ func TestRefusalReachesAClientThatStillSends(t *testing.T) {
 func TestInformationalAnswersPass(t *testing.T) {
 	d := through(t, options{}, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Link", "</style.css>; rel=preload")
+		w.Header().Set("X-Request-Id", "theirs")
+		w.Header().Set("X-Served-By", "a liar")
 		w.WriteHeader(http.StatusEarlyHints)
 		fmt.Fprint(w, "hello")
 	})
@@ -275,6 +277,9 @@ func TestInformationalAnswersPass(t *testing.T) {
 	hints := c.answer(http.MethodGet)
 	if hints.StatusCode != http.StatusEarlyHints || hints.Header.Get("Link") == "" {
 		t.Errorf("got %s %v; want the hints", hints.Status, hints.Header)
+	}
+	if ids := hints.Header.Values("X-Request-Id"); len(ids) != 1 || ids[0] == "theirs" || hints.Header.Get("X-Served-By") != "" {
+		t.Errorf("the hints have %v; want our request ID alone, and nobody named", hints.Header)
 	}
 	if resp, body := c.whole(http.MethodGet); resp.StatusCode != 200 || body != "hello" || resp.Header.Get("X-Served-By") != "user-1" || resp.Header.Get("X-Request-Id") == "" {
 		t.Errorf("got %s %q %v; want the answer with our headers", resp.Status, body, resp.Header)
