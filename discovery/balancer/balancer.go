@@ -16,7 +16,8 @@ import (
 type Request struct {
 	// Now is the time. Required.
 	Now time.Time
-	// Group is the request's.
+	// Group is the request's: outcome.Safe or outcome.Unsafe, as which anything else
+	// counts.
 	Group outcome.Group
 	// Tried are the endpoints that were tried before for the same request, in
 	// order. None is picked again while another is left, even if it has left
@@ -86,6 +87,7 @@ type Balancer struct {
 // set is what is picked from. Only what it says of ejections changes.
 type set struct {
 	snapshot *catalog.Snapshot // nil before the first Use
+	clock    *atomic.Uint64    // the balancer's virtual time
 	base     time.Time
 	known    []*Endpoint // in the order of the snapshot, whatever their state
 	all      []*Endpoint // those that may be sent to: those in use first, then the critical ones behind them
@@ -139,7 +141,8 @@ func (b *Balancer) Use(s *catalog.Snapshot, now time.Time) {
 		}
 		e := b.endpoints[key]
 		if e == nil {
-			e = &Endpoint{key: key, health: b.rules.Health(b.base), estimate: estimate{base: b.base}}
+			e = &Endpoint{key: key, estimate: estimate{base: b.base}}
+			e.health.Begin(b.rules, b.base)
 		}
 		instances = append(instances, i)
 		e.instance.Store(&instances[len(instances)-1])
@@ -170,7 +173,7 @@ func superseded(s *catalog.Snapshot) bool {
 // build sorts the endpoints into a new set. Call it with the mutex held: it also
 // notes in the endpoints where they stand.
 func (b *Balancer) build(s *catalog.Snapshot, known []*Endpoint, now time.Time) {
-	next := &set{snapshot: s, base: b.base, known: known, all: make([]*Endpoint, 0, len(known))}
+	next := &set{snapshot: s, clock: &b.clock, base: b.base, known: known, all: make([]*Endpoint, 0, len(known))}
 	c := &next.counts
 	var critical []*Endpoint
 	for _, e := range known {
@@ -252,9 +255,9 @@ func (b *Balancer) Pick(q Request) (Lease, error) {
 	if s.use == 0 {
 		return Lease{}, b.none(s.counts)
 	}
+	q.Group = min(q.Group, outcome.Unsafe)
 	e := b.choose(s, q)
-	e.inFlight.Add(1)
-	e.groups[q.Group].waiting.Add(1)
+	e.load.Add(moving + waiting<<(q.Group*bits))
 	e.serve(&b.clock, s.slack)
 	if b.picked != nil {
 		b.picked(b.service, e.spare.Load() || s.counts.Panic)
@@ -263,7 +266,7 @@ func (b *Balancer) Pick(q Request) (Lease, error) {
 }
 
 func (b *Balancer) choose(s *set, q Request) *Endpoint {
-	t := Tier{set: s, clock: &b.clock, now: q.Now, tried: q.Tried}
+	t := Tier{set: s}
 	for ; t.rank < ranks; t.rank++ {
 		if e := b.policy.Pick(t, q); e != nil {
 			return e
@@ -286,7 +289,7 @@ func (b *Balancer) choose(s *set, q Request) *Endpoint {
 // any draws from the best rank that has an endpoint which was not tried; nil if
 // none has.
 func (s *set) any(q Request) *Endpoint {
-	for t := (Tier{set: s, now: q.Now}); t.rank < ranks; t.rank++ {
+	for t := (Tier{set: s}); t.rank < ranks; t.rank++ {
 		if e := t.Sample(q, nil); e != nil {
 			return e
 		}

@@ -46,8 +46,12 @@ type service struct {
 }
 
 func newService(cfg balancer.Config, instances ...catalog.Instance) *service {
+	return newServiceAt(start, cfg, instances...)
+}
+
+func newServiceAt(now time.Time, cfg balancer.Config, instances ...catalog.Instance) *service {
 	s := &service{balancer.New("order", cfg), catalog.NewFeed("order")}
-	s.publish(start, instances...)
+	s.publish(now, instances...)
 	return s
 }
 

@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"container/heap"
+	"math"
 	"slices"
 	"time"
 
@@ -14,8 +15,8 @@ import (
 // the end of a dial whose request has gone elsewhere.
 func (b *Balancer) Note(e *Endpoint, r outcome.Result) {
 	b.policy.Learn(e, r)
-	proof := r.Code.Row().Proves
-	b.remember(e, r, proof)
+	proof := r.Code.Proves()
+	e.remember(r, proof)
 	if proof == outcome.Silence && b.asSilent(e, r) {
 		return
 	}
@@ -28,20 +29,25 @@ func (b *Balancer) Note(e *Endpoint, r outcome.Result) {
 }
 
 // remember keeps how long the endpoint's latest answer to the group took.
-func (b *Balancer) remember(e *Endpoint, r outcome.Result, proof outcome.Proof) {
-	took := r.Latency
+func (e *Endpoint) remember(r outcome.Result, proof outcome.Proof) {
+	took := uint32(never)
 	switch {
 	case proof == outcome.Silence:
-		took = never
-	case took <= 0 || proof != outcome.Good && proof != outcome.Bad:
+	case r.Latency > 0 && (proof == outcome.Good || proof == outcome.Bad):
+		took = micros(r.Latency)
+	default:
 		return
 	}
-	e.groups[r.Group].took.Store(int64(took))
-	e.groups[r.Group].at.Store(int64(r.At.Sub(b.set.Load().base)))
+	e.answers[r.Group].Store(uint64(took)<<32 | uint64(millis(e.estimate.base, r.At)))
 }
 
-// never is how long an answer takes that does not come.
-const never = time.Duration(1<<63 - 1)
+// never is how many microseconds an answer takes that does not come.
+const never = math.MaxUint32
+
+// micros returns a latency in microseconds, 1 at least, and an hour or so at most.
+func micros(d time.Duration) uint32 {
+	return uint32(min(max(d.Microseconds(), 1), never-1))
+}
 
 // asSilent reports whether the others are as silent: none has answered a request
 // of the group since this one began, in less time than its silence lasted; and
@@ -49,17 +55,17 @@ const never = time.Duration(1<<63 - 1)
 // nothing is known of any, they are not.
 func (b *Balancer) asSilent(e *Endpoint, r outcome.Result) bool {
 	s, known := b.set.Load(), false
-	began := int64(r.Began.Sub(s.base))
+	began, lasted := millis(s.base, r.Began), micros(r.Latency)
 	for _, other := range s.all[:s.use] {
 		if other == e {
 			continue
 		}
-		g := &other.groups[r.Group]
-		took := time.Duration(g.took.Load())
-		switch news := took != 0 && g.at.Load() >= began; {
-		case news && took < r.Latency:
+		answer := other.answers[r.Group].Load()
+		took := uint32(answer >> 32)
+		switch news := took != 0 && int32(uint32(answer)-began) >= 0; {
+		case news && took < lasted:
 			return false
-		case took >= r.Latency, !news && g.waiting.Load() > 0:
+		case took >= lasted, !news && other.load.waits(r.Group):
 			known = true
 		}
 	}

@@ -12,21 +12,23 @@ import (
 // Endpoint is an instance as this client knows it. It outlives snapshots: the
 // same [catalog.Key] is the same Endpoint for as long as snapshots hold it.
 type Endpoint struct {
-	key      catalog.Key     // never changes
-	health   *outlier.Health // never changes
-	instance atomic.Pointer[catalog.Instance]
-	weight   atomic.Uint32
+	// What each pick reads, side by side.
+	load     load
 	pass     atomic.Uint64 // virtual time of its next turn, see P2C
-	slot     atomic.Int32  // its index in the newest set; a hint, to be checked
 	estimate estimate      // PeakEWMA's
-
-	inFlight atomic.Int64 // leases that are not done, without bodies at rest
+	weight   atomic.Uint32
+	slot     atomic.Int32 // its index in the newest set; a hint, to be checked
 	dialing  atomic.Int32 // connections being made
 	stalled  atomic.Int32 // those of them that take too long
-	groups   [outcome.Groups]group
+	spare    atomic.Bool  // critical while others are ready
+	excused  atomic.Bool  // ejected, and in use for the cap
+	// The latest answer to each group, or silence: in the upper half how many
+	// microseconds it took, in the lower half when, as millis says; 0: none.
+	answers [outcome.Groups]atomic.Uint64
+	health  outlier.Health
 
-	spare   atomic.Bool // critical while others are ready
-	excused atomic.Bool // ejected, and in use for the cap
+	instance atomic.Pointer[catalog.Instance]
+	key      catalog.Key // never changes
 
 	// What follows is guarded by the Balancer's mutex.
 	snapshot *catalog.Snapshot // the last one that held it
@@ -34,27 +36,12 @@ type Endpoint struct {
 	inUse    bool              // it is among those the newest set uses
 }
 
-// group is what is known of the requests of one group.
-type group struct {
-	waiting atomic.Int32 // leases without headers
-	took    atomic.Int64 // how long the latest answer took; 0: there was none
-	at      atomic.Int64 // when it came, from the balancer's base
-}
-
-// waiting returns the number of leases without headers.
-func (e *Endpoint) waiting() (n int32) {
-	for g := range e.groups {
-		n += e.groups[g].waiting.Load()
-	}
-	return n
-}
-
 // Instance returns what the newest snapshot said of it.
 func (e *Endpoint) Instance() catalog.Instance { return *e.instance.Load() }
 
 // InFlight returns the number of requests that count as its load: those without
 // an answer, and those whose answer's body moves.
-func (e *Endpoint) InFlight() int { return int(e.inFlight.Load()) }
+func (e *Endpoint) InFlight() int { return int(e.load.inFlight()) }
 
 // State returns how it stands by the outcomes of its requests, whatever the
 // registry says of it.
@@ -104,15 +91,14 @@ func (l Lease) Done(r outcome.Result) {
 	if l.endpoint == nil {
 		return
 	}
-	l.endpoint.inFlight.Add(-1)
-	l.endpoint.groups[l.group].waiting.Add(-1)
+	l.endpoint.load.Add(-(moving + waiting<<(l.group*bits)))
 	l.balancer.Note(l.endpoint, r)
 }
 
 // Answered says that the headers of an answer have come, which ends a trial. Its
-// body is a load until Body.Done.
+// body is a load until Body.Done. It is not for the zero Lease.
 func (l Lease) Answered(r outcome.Result) Body {
-	l.endpoint.groups[l.group].waiting.Add(-1)
+	l.endpoint.load.Add(-(waiting << (l.group * bits)))
 	l.balancer.Note(l.endpoint, r)
 	return Body(l)
 }
@@ -121,16 +107,18 @@ func (l Lease) Answered(r outcome.Result) Body {
 type Body Lease
 
 // Rest says that the body moves no byte for now, and is no load until Resume.
-func (b Body) Rest() { b.endpoint.inFlight.Add(-1) }
+func (b Body) Rest() { b.endpoint.load.Add(-moving) }
 
 // Resume ends what Rest began.
-func (b Body) Resume() { b.endpoint.inFlight.Add(1) }
+func (b Body) Resume() { b.endpoint.load.Add(moving) }
 
 // Done ends a body that is not at rest: call Resume before on one that is. The
-// Result has a code only if there is something to tell.
+// Result's group is outcome.Bodies whatever it says; its code is outcome.OK for a
+// body that was whole, and None if nothing is known of it.
 func (b Body) Done(r outcome.Result) {
-	b.endpoint.inFlight.Add(-1)
+	b.endpoint.load.Add(-moving)
 	if r.Code != outcome.None {
+		r.Group = outcome.Bodies
 		b.balancer.Note(b.endpoint, r)
 	}
 }

@@ -9,9 +9,9 @@ import (
 // estimate is what PeakEWMA knows of an endpoint. It is changed without a lock:
 // of two outcomes at the same instant one may count for less.
 type estimate struct {
-	base time.Time     // times are counted from it, by the monotonic clock
 	cost atomic.Uint64 // packed: when, and the latency then; 0: nothing known
 	seen atomic.Uint64 // the two latencies before, 32 bits of microseconds each
+	base time.Time     // times are counted from it, by the monotonic clock
 }
 
 // observe takes the latency of an answer.
@@ -22,25 +22,26 @@ type estimate struct {
 // counted, like instances would take turns at being starved. Before the third
 // answer nothing is known: the first ones pay for connections and cold caches.
 func (s *estimate) observe(latency time.Duration, at time.Time, decay time.Duration) {
-	micros := uint64(min(max(latency.Microseconds(), 1), math.MaxUint32))
+	took := uint64(micros(latency))
 	seen := s.seen.Load()
-	s.seen.Store(seen<<32 | micros)
+	s.seen.Store(seen<<32 | took)
 	if one, two := seen&math.MaxUint32, seen>>32; two != 0 {
-		s.add(float64(min(micros, one, two)), at, decay)
+		s.add(float64(min(took, one, two)), at, decay)
 	}
 }
 
 // add moves the estimate: up at once, down by the time since it last moved
 // (Finagle's Peak EWMA: com.twitter.finagle.loadbalancer.PeakEwma, Metric.observe).
 func (s *estimate) add(micros float64, at time.Time, decay time.Duration) {
+	now := millis(s.base, at)
 	for {
 		old := s.cost.Load()
-		cost, age := unpack(old, s.millis(at))
+		cost, age := unpack(old, now)
 		if old != 0 && micros < cost {
 			w := math.Exp(-float64(age) / float64(decay))
 			micros = cost*w + micros*(1-w)
 		}
-		if s.cost.CompareAndSwap(old, pack(micros, s.millis(at))) {
+		if s.cost.CompareAndSwap(old, pack(micros, now)) {
 			return
 		}
 	}
@@ -52,12 +53,12 @@ const forgotten = 5
 // latency returns the estimate in microseconds as it has decayed since it last
 // moved: so a slow endpoint is asked again in time, without anybody who probes.
 // It is false if nothing is known.
-func (s *estimate) latency(now time.Time, decay time.Duration) (micros float64, known bool) {
+func (s *estimate) latency(now uint32, decay time.Duration) (micros float64, known bool) {
 	state := s.cost.Load()
 	if state == 0 {
 		return 0, false
 	}
-	micros, age := unpack(state, s.millis(now))
+	micros, age := unpack(state, now)
 	if age > forgotten*decay {
 		return 0, false
 	}
@@ -74,7 +75,7 @@ func pack(micros float64, millis uint32) uint64 {
 }
 
 // millis is a time as an estimate packs it.
-func (s *estimate) millis(at time.Time) uint32 { return uint32(at.Sub(s.base).Milliseconds()) }
+func millis(base, at time.Time) uint32 { return uint32(at.Sub(base).Milliseconds()) }
 
 // unpack returns the estimate and its age. One from the future is new, as
 // outcomes may come in any order; or it is so old that the time has wrapped.

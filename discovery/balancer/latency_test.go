@@ -15,7 +15,7 @@ func near(got, want time.Duration) bool {
 
 func known(t *testing.T, s *estimate, at time.Time, want time.Duration) {
 	t.Helper()
-	micros, ok := s.latency(at, time.Second)
+	micros, ok := s.latency(millis(s.base, at), time.Second)
 	if got := time.Duration(micros * float64(time.Microsecond)); !ok || !near(got, want) {
 		t.Errorf("got %v, known: %v; want %v", got, ok, want)
 	}
@@ -24,7 +24,7 @@ func known(t *testing.T, s *estimate, at time.Time, want time.Duration) {
 func TestEstimateJumpsUpAndDecaysWithTime(t *testing.T) {
 	s, now := estimate{base: start}, start
 	for n := range 3 {
-		if _, ok := s.latency(now, time.Second); ok {
+		if _, ok := s.latency(millis(s.base, now), time.Second); ok {
 			t.Fatalf("something is known after %d answers; want 3 first", n)
 		}
 		s.observe(2*time.Millisecond, now, time.Second)
@@ -38,7 +38,7 @@ func TestEstimateJumpsUpAndDecaysWithTime(t *testing.T) {
 	known(t, &s, now.Add(time.Second), 200*time.Millisecond*36788/100000) // 1/e
 	s.observe(2*time.Millisecond, now.Add(time.Second), time.Second)
 	known(t, &s, now.Add(time.Second), 74837*time.Microsecond) // 200 × 1/e + 2 × (1 - 1/e)
-	if _, ok := s.latency(now.Add(time.Second+5*time.Second+time.Millisecond), time.Second); ok {
+	if _, ok := s.latency(millis(s.base, now.Add(time.Second+5*time.Second+time.Millisecond)), time.Second); ok {
 		t.Error("something is known after 5 times the decay without an answer")
 	}
 }
@@ -58,7 +58,7 @@ func TestEstimateKeepsItsAgeWhenTimeWrapsAround(t *testing.T) {
 		{wrap, wrap.Add(24 * 24 * time.Hour), 24 * 24 * time.Hour},
 		{start, start.Add(-time.Second), 0}, // before the first Use
 	} {
-		micros, age := unpack(pack(1500, s.millis(c.at)), s.millis(c.now))
+		micros, age := unpack(pack(1500, millis(s.base, c.at)), millis(s.base, c.now))
 		if micros != 1500 || age != c.want {
 			t.Errorf("from %v to %v: got %v µs, age %v; want 1500 µs, age %v", c.at, c.now, micros, age, c.want)
 		}

@@ -40,9 +40,11 @@ func TestOpenBodyLeavesOneOnTrialFreeForItsNextRequest(t *testing.T) {
 	s.fail(t, "0", start)
 	now := s.Endpoints()[0].Ejection().Until
 	first := s.pick(t, now)
-	if second := s.pick(t, now); id(first) != "0" || id(second) != "1" {
+	second := s.pick(t, now)
+	if id(first) != "0" || id(second) != "1" {
 		t.Fatalf("picked %s and %s; want the one on trial, and the other while that waits", id(first), id(second))
 	}
+	s.wantLeft(t, now, true, true, second.Endpoint()) // a second request is better than none
 	first.Answered(result(outcome.OK, now))
 	if next := s.pick(t, now); id(next) != "0" {
 		t.Errorf("picked %s; want the one on trial, whose headers have come", id(next))
@@ -146,6 +148,25 @@ func TestWhileADialIsMadeAnInstanceGetsOneRequestAtATime(t *testing.T) {
 			t.Errorf("got %v after it; want a share again", got)
 		}
 	})
+}
+
+// It is there: others of its requests have their connections.
+func TestInstanceWithMoreRequestsThanDialsIsInUseAsBefore(t *testing.T) {
+	s := newService(balancer.Config{Policy: firstOfTier{}}, weighted(1, 1)...)
+	e := s.Endpoints()[0]
+	for n, want := range []string{"0", "0", "0", "0", "1", "1"} {
+		if n == 2 {
+			e.Dial() // for one of the two before
+		}
+		if n == 4 { // now as many dials as requests
+			for range 3 {
+				e.Dial()
+			}
+		}
+		if got := id(s.pick(t, start)); got != want {
+			t.Errorf("pick %d: got %s; want %s", n+1, got, want)
+		}
+	}
 }
 
 func TestWhileADialIsStalledAnInstanceGetsNothingWhileOthersAreLeft(t *testing.T) {

@@ -35,6 +35,7 @@ type model struct {
 // open is a request, or the body of its answer.
 type open struct {
 	lease balancer.Lease
+	group outcome.Group
 	began time.Time
 	body  *balancer.Body // nil: no headers yet
 	rests bool
@@ -140,9 +141,9 @@ func (m *model) unreachable(id string) {
 // note ends something by what is drawn.
 func (m *model) note(t *rapid.T, o *open, codes []outcome.Code, end func(outcome.Result)) {
 	r := outcome.Result{Code: rapid.SampledFrom(codes).Draw(t, "outcome"), Began: o.began, At: m.now, Latency: m.now.Sub(o.began)}
-	r.Group = outcome.Group(rapid.IntRange(0, int(outcome.Groups)-1).Draw(t, "group"))
+	r.Group = o.group
 	e := o.lease.Endpoint()
-	if r.Code.Row().Proves == outcome.Absent && current(m.balancer, e) {
+	if r.Code.Proves() == outcome.Absent && current(m.balancer, e) {
 		m.unreachable(e.Instance().ID)
 	}
 	end(r)
@@ -183,7 +184,8 @@ func (m *model) pick(t *rapid.T, panicked *bool) {
 			tried = append(tried, o.lease.Endpoint())
 		}
 	}
-	q := balancer.Request{Now: m.now, Tried: tried}
+	g := outcome.Group(rapid.IntRange(0, int(outcome.Groups)-1).Draw(t, "group"))
+	q := balancer.Request{Now: m.now, Group: g, Tried: tried}
 	of := m.candidates()
 	inUse, found := m.balancer.Left(q)
 	lease, err := m.balancer.Pick(q)
@@ -212,7 +214,7 @@ func (m *model) pick(t *rapid.T, panicked *bool) {
 	if panics := e.Instance().State == critical; *panicked != panics || m.balancer.Counts(m.now).Panic != m.panics() {
 		t.Fatalf("told panic %v, %+v, for %v", *panicked, m.balancer.Counts(m.now), e.Instance())
 	}
-	m.leases = append(m.leases, &open{lease: lease, began: m.now})
+	m.leases = append(m.leases, &open{lease: lease, group: g, began: m.now})
 }
 
 // check compares the counts.

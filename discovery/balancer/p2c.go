@@ -46,7 +46,7 @@ func (t Tier) two(q Request) (a, b *Endpoint) {
 // lessLoaded returns the one with fewer requests in flight for its weight.
 func (t Tier) lessLoaded(a, b *Endpoint) *Endpoint {
 	wa, wb := int64(a.weight.Load()), int64(b.weight.Load())
-	fa, fb := a.inFlight.Load(), b.inFlight.Load()
+	fa, fb := a.load.inFlight(), b.load.inFlight()
 	switch {
 	case lighter(fa, wa, fb, wb):
 		return a
@@ -58,7 +58,7 @@ func (t Tier) lessLoaded(a, b *Endpoint) *Endpoint {
 
 // nextTurn returns the one that was served least for its weight.
 func (t Tier) nextTurn(a, b *Endpoint) *Endpoint {
-	now := t.clock.Load()
+	now := t.set.clock.Load()
 	if earlier(b.turn(now, t.set.slack), a.turn(now, t.set.slack)) {
 		return b
 	}

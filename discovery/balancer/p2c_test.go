@@ -252,6 +252,7 @@ func TestPickAllocatesNothing(t *testing.T) {
 }
 
 func BenchmarkPick(b *testing.B) {
+	begin := time.Now() // with a monotonic reading, as in use
 	for _, policy := range []balancer.Policy{balancer.PeakEWMA{}, balancer.P2C{}} {
 		for _, n := range []int{3, 100, 5000} {
 			for _, uneven := range []bool{false, true} {
@@ -259,11 +260,11 @@ func BenchmarkPick(b *testing.B) {
 				if uneven {
 					instances[0].Weight = 5
 				}
-				s := newService(balancer.Config{Policy: policy, Outliers: patient(b)}, instances...)
+				s := newServiceAt(begin, balancer.Config{Policy: policy, Outliers: patient(b)}, instances...)
 				tried := []*balancer.Endpoint{s.Endpoints()[0]}
-				now := start.Add(time.Second)
+				now := begin.Add(time.Second)
 				for range 10 * n { // so that something is known of each
-					s.pick(b, start).Done(answered(start))
+					s.pick(b, begin).Done(answered(begin))
 				}
 				done := answered(now)
 				run := func(name string, q balancer.Request) {

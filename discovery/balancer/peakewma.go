@@ -62,7 +62,7 @@ func (p PeakEWMA) decay() time.Duration {
 // Learn takes the latency of an answer. That of a failure says nothing: neither
 // quick failures nor slow ones tell how quick an answer would be.
 func (p PeakEWMA) Learn(e *Endpoint, r outcome.Result) {
-	if r.Code.Row().Proves == outcome.Good && r.Latency > 0 {
+	if r.Code.Proves() == outcome.Good && r.Latency > 0 {
 		e.estimate.observe(r.Latency, r.At, p.decay())
 	}
 }
@@ -78,8 +78,9 @@ func (p PeakEWMA) Pick(t Tier, q Request) *Endpoint {
 
 func (p PeakEWMA) better(t Tier, a, b *Endpoint, now time.Time) *Endpoint {
 	decay, floor := p.decay(), p.floor()
-	ca, oka := a.estimate.latency(now, decay)
-	cb, okb := b.estimate.latency(now, decay)
+	at := millis(t.set.base, now)
+	ca, oka := a.estimate.latency(at, decay)
+	cb, okb := b.estimate.latency(at, decay)
 	ca, cb = max(ca, floor), max(cb, floor)
 	if !oka || !okb || ca <= equalWithin*cb && cb <= equalWithin*ca {
 		return t.lessLoaded(a, b)
@@ -90,8 +91,8 @@ func (p PeakEWMA) better(t Tier, a, b *Endpoint, now time.Time) *Endpoint {
 	// drawn less often already).
 	wa, wb := float64(a.weight.Load()), float64(b.weight.Load())
 	one := 1 / max(wa, wb)
-	ca *= float64(a.inFlight.Load())/wa + one
-	cb *= float64(b.inFlight.Load())/wb + one
+	ca *= float64(a.load.inFlight())/wa + one
+	cb *= float64(b.load.inFlight())/wb + one
 	switch {
 	case ca*equalWithin < cb:
 		return a

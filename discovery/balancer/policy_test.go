@@ -12,11 +12,11 @@ import (
 )
 
 // firstOfTier is a policy as a user may write one: it knows nothing of health,
-// and of what was tried.
+// nor of what was tried.
 type firstOfTier struct{}
 
-func (firstOfTier) Pick(t balancer.Tier, _ balancer.Request) *balancer.Endpoint {
-	for e := range t.All() {
+func (firstOfTier) Pick(t balancer.Tier, q balancer.Request) *balancer.Endpoint {
+	for e := range t.All(q) {
 		return e
 	}
 	return nil
@@ -121,13 +121,18 @@ func TestInstanceOnTrialIsFreeForItsNextRequestAfterAnother(t *testing.T) {
 		s := newService(balancer.Config{Policy: policy, Outliers: rules(t, outlier.Config{Consecutive: 1, Probation: 100})}, weighted(1, 1)...)
 		s.fail(t, "0", start)
 		now, got := start.Add(2*time.Second), 0
-		for range 200 {
-			lease := s.pick(t, now)
+		for n := range 200 {
+			lease, err := s.Pick(balancer.Request{Now: now, Group: outcome.Group(n % 2)})
+			if err != nil {
+				t.Fatal(err)
+			}
 			if id(lease) == "0" {
 				got++
-				if other := s.pick(t, now); id(other) != "1" {
-					t.Fatal("the one on trial got a second request beside the first")
-				} else {
+				for _, g := range []outcome.Group{outcome.Safe, outcome.Unsafe} {
+					other, err := s.Pick(balancer.Request{Now: now, Group: g})
+					if err != nil || id(other) != "1" {
+						t.Fatalf("the one on trial got a second request beside the first, or %v", err)
+					}
 					other.Done(result(outcome.None, now))
 				}
 			}

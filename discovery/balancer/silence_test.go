@@ -110,17 +110,17 @@ func TestSilenceThatIsNoLongerThanOthersTakeProvesNothing(t *testing.T) {
 		{patience - 1, outcome.OK, []int{0}},
 		{patience - 1, outcome.Error, []int{0}}, // it answers, be it with a 500
 	} {
-		s := newService(balancer.Config{Outliers: rules(t, outlier.Config{})}, weighted(1, 1, 1)...)
+		s := newService(balancer.Config{Outliers: rules(t, outlier.Config{Consecutive: 100})}, weighted(1, 1, 1)...)
 		now := start.Add(time.Minute)
-		for _, e := range s.Endpoints()[1:] {
-			r := quick(outcome.Safe, now, c.took)
-			r.Code = c.others
-			s.Note(e, r)
-			// Another group's answers are quick, and say nothing of this one.
-			s.Note(e, quick(outcome.Unsafe, now, time.Millisecond))
-		}
 		for range 5 {
 			now = now.Add(patience)
+			for _, e := range s.Endpoints()[1:] {
+				r := quick(outcome.Safe, now, c.took)
+				r.Code = c.others
+				s.Note(e, r)
+				// Another group's answers are quick, and say nothing of this one.
+				s.Note(e, quick(outcome.Unsafe, now, time.Millisecond))
+			}
 			s.Note(s.Endpoints()[0], silent(outcome.Safe, now, patience))
 		}
 		s.wantOut(t, now, c.out...)
@@ -163,6 +163,17 @@ func TestInstanceThatHangsOnUnsafeRequestsIsEjectedThoughItsSafeOnesAreWell(t *t
 			t.Errorf("got %v after safe requests; want it on trial", got)
 		}
 	})
+}
+
+func TestRequestsOfAnotherGroupThatWaitDoNotExcuseASilence(t *testing.T) {
+	s := newService(balancer.Config{Outliers: rules(t, outlier.Config{})}, weighted(1, 1, 1)...)
+	for range 9 {
+		s.pick(t, start) // safe ones wait at each
+	}
+	for range 3 {
+		s.Note(s.Endpoints()[0], silent(outcome.Unsafe, start.Add(patience), patience))
+	}
+	s.wantOut(t, start.Add(patience), 0)
 }
 
 // When all become slow at once, the first to be noticed is not alone.

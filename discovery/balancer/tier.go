@@ -4,7 +4,6 @@ import (
 	"iter"
 	"math/rand/v2"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/outlier"
@@ -38,12 +37,12 @@ func (e *Endpoint) rank(now time.Time) rank {
 	if state == outlier.Healthy && e.dialing.Load() == 0 {
 		return rankHealthy
 	}
-	switch waiting := e.waiting(); {
+	switch waiting := e.load.waiting(); {
 	case waiting == 0:
 		return rankHealthy
 	case state != outlier.Healthy:
 		return rankBusy
-	case waiting <= e.dialing.Load():
+	case waiting <= int64(e.dialing.Load()):
 		return rankDialled
 	}
 	return rankHealthy
@@ -53,11 +52,8 @@ func (e *Endpoint) rank(now time.Time) rank {
 // which one is left that the request was not tried at. Which they are is decided
 // when they are looked at, so an ejection costs nothing that grows with the set.
 type Tier struct {
-	set   *set
-	clock *atomic.Uint64 // the balancer's virtual time
-	rank  rank
-	now   time.Time
-	tried []*Endpoint
+	set  *set
+	rank rank
 }
 
 // members returns those among which the tier's are.
@@ -69,10 +65,10 @@ func (t Tier) members() []*Endpoint {
 }
 
 // All ranges over the endpoints of the tier that the request was not tried at.
-func (t Tier) All() iter.Seq[*Endpoint] {
+func (t Tier) All(q Request) iter.Seq[*Endpoint] {
 	return func(yield func(*Endpoint) bool) {
 		for _, e := range t.members() {
-			if e.rank(t.now) == t.rank && !slices.ContainsFunc(t.tried, e.same) && !yield(e) {
+			if e.rank(q.Now) == t.rank && !slices.ContainsFunc(q.Tried, e.same) && !yield(e) {
 				return
 			}
 		}
@@ -110,7 +106,7 @@ func (t Tier) Sample(q Request, not *Endpoint) *Endpoint {
 		if slot < 0 {
 			return nil
 		}
-		if e := t.set.all[slot]; e.rank(t.now) == t.rank {
+		if e := t.set.all[slot]; e.rank(q.Now) == t.rank {
 			return e
 		}
 		if len(out) >= maxExcluded {
@@ -126,7 +122,7 @@ func (t Tier) scan(q Request, not *Endpoint) *Endpoint {
 	from := rand.IntN(len(all))
 	for k := range min(len(all), maxScanned) {
 		e := all[(from+k)%len(all)]
-		if e.rank(t.now) == t.rank && (not == nil || !e.same(not)) && !slices.ContainsFunc(q.Tried, e.same) {
+		if e.rank(q.Now) == t.rank && (not == nil || !e.same(not)) && !slices.ContainsFunc(q.Tried, e.same) {
 			return e
 		}
 	}

@@ -38,7 +38,7 @@ func TestEstimateAgesByTheMonotonicClock(t *testing.T) {
 	}
 	known(t, &s, setBack(t, now.Add(time.Second), minutes50), 200*time.Millisecond*36788/100000) // 1/e
 	known(t, &s, setBack(t, now.Add(time.Second), -minutes50), 200*time.Millisecond*36788/100000)
-	if _, ok := s.latency(setBack(t, now.Add(5*time.Second+time.Millisecond), minutes50), time.Second); ok {
+	if _, ok := s.latency(millis(s.base, setBack(t, now.Add(5*time.Second+time.Millisecond), minutes50)), time.Second); ok {
 		t.Error("something is known after 5 times the decay without an answer")
 	}
 }

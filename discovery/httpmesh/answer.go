@@ -18,7 +18,7 @@ type answerBody struct {
 	load    balancer.Body
 	state   atomic.Uint32
 	moved   atomic.Int64    // when a byte moved last, from the try's start
-	finish  func(err error) // nil: read to the end, or closed
+	finish  func(err error) // io.EOF: read to the end; nil: closed before
 }
 
 const (
@@ -66,10 +66,7 @@ func (b *answerBody) end(err error) {
 func (b *answerBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.move(n)
-	switch {
-	case err == io.EOF:
-		b.end(nil)
-	case err != nil:
+	if err != nil {
 		b.end(err)
 	}
 	return n, err

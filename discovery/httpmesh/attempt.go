@@ -58,8 +58,6 @@ type attemptKey struct{}
 // send makes the try, and notes how it ended.
 func (a *attempt) send() {
 	x := a.x
-	ctx := context.WithValue(x.r.Context(), attemptKey{}, a)
-	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	out := x.r.WithContext(httptrace.WithClientTrace(a.ctx, &httptrace.ClientTrace{GetConn: a.get, GotConn: a.got}))
 	url := *x.r.URL
 	url.Host = a.leaf.addr
@@ -197,10 +195,14 @@ func (a *attempt) done(latency time.Duration) {
 func (a *attempt) wrap(latency time.Duration) {
 	load := a.lease.Answered(a.result(a.code, latency))
 	finish := func(err error) {
-		r := outcome.Result{}
-		if err != nil && a.ctx.Err() == nil && !a.x.t.isClosed() {
-			r = a.result(outcome.BodyBroken, 0)
+		code := outcome.None // the caller closed it
+		switch {
+		case err == io.EOF:
+			code = outcome.OK
+		case err != nil && a.ctx.Err() == nil && !a.x.t.isClosed():
+			code = outcome.BodyBroken
 		}
+		r := a.result(code, 0)
 		a.cancel(nil)
 		load.Done(r)
 		a.leaf.release()
@@ -216,11 +218,10 @@ func (a *attempt) wrap(latency time.Duration) {
 	body := &answerBody{ReadCloser: a.resp.Body, attempt: a, load: load, finish: finish}
 	body.moved.Store(int64(latency))
 	if a.timer == nil {
-		a.timer = time.AfterFunc(restAfter, body.tick)
-	} else {
-		a.answer.Store(body)
-		a.timer.Reset(restAfter)
+		a.timer = time.AfterFunc(time.Hour, a.tick)
 	}
+	a.answer.Store(body)
+	a.timer.Reset(restAfter)
 	a.resp.Body = body
 	if both, ok := body.ReadCloser.(io.ReadWriteCloser); ok && a.resp.StatusCode == http.StatusSwitchingProtocols {
 		a.resp.Body = &switchedBody{answerBody: body, both: both}

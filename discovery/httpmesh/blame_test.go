@@ -180,9 +180,9 @@ func TestBodyThatCannotBeHadAgainBlamesNoneAndSaysSo(t *testing.T) {
 func TestServerThatClosesIdleConnectionsCostsNoRequestAndIsNotBlamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t)
-		for _, id := range []string{"order-a", "order-b"} {
-			f.add("order", id, nil).server.IdleTimeout = 200 * time.Millisecond
-		}
+		f.idle = 200 * time.Millisecond
+		f.add("order", "order-a", nil)
+		f.add("order", "order-b", nil)
 		transport := f.transport(httpmesh.Config{Policy: balancer.PeakEWMA{}})
 		for n := range 1000 {
 			if a := send(t, transport, http.MethodGet, "http://order/", nil); a.status != 200 {

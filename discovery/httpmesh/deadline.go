@@ -14,10 +14,9 @@ import (
 // duration and not a time of day, so that clocks need not agree (as gRPC's
 // grpc-timeout).
 //
-// A Transport sets it anew for each try, to the least of what is left of the
-// context's deadline, of TryTimeout where that holds, and of the value that the
-// request came with, counted from RoundTrip on. Without any of them it is not
-// set.
+// A Transport sets it anew for each try, to what is left for the caller: the least
+// of what is left of the context's deadline, and of the value that the request came
+// with, counted from RoundTrip on. Without either it is not set.
 const TimeoutHeader = "Rollcall-Timeout"
 
 const maxTimeout = 24 * time.Hour

@@ -357,3 +357,26 @@ func TestPostWithAKeyIsSentAgainWholeWithItsKey(t *testing.T) {
 		})
 	}
 }
+
+func TestInstanceWhoseBodiesBreakOffIsEjectedThoughItsHeadersAreWell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		f.add("order", "order-a", func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, "half")
+			_ = http.NewResponseController(w).Flush()
+			abort(w, r)
+		})
+		f.add("order", "order-b", nil)
+		transport := f.transport(httpmesh.Config{Policy: balancer.P2C{}})
+		failed := 0
+		for range 200 {
+			if a := send(t, transport, http.MethodGet, "http://order/", nil); a.err != nil {
+				failed++
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if c := transport.Balancer("order").Counts(time.Now()); failed > 5 || c.Ejected != 1 {
+			t.Errorf("%d failed, %+v; want the 5 that eject it at most", failed, c)
+		}
+	})
+}

@@ -99,6 +99,7 @@ func (x *exchange) begin(l *lane) (*attempt, outcome.Code, error) {
 		x: x, lease: lease, route: route, leaf: route.leaf(lease.Endpoint()), body: body, start: now,
 		header: x.header(), index: len(x.report.Tries) - 1,
 	}
+	a.ctx, a.cancel = context.WithCancelCause(context.WithValue(x.r.Context(), attemptKey{}, a))
 	if l == nil {
 		x.current = a
 	} else {

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type inOrder struct{}
 
 func (inOrder) Pick(tier balancer.Tier, q balancer.Request) *balancer.Endpoint {
-	for e := range tier.All() {
+	for e := range tier.All(q) {
 		if !slices.Contains(q.Tried, e) {
 			return e
 		}
@@ -45,6 +45,7 @@ type fleet struct {
 	t         testing.TB
 	source    catalog.Fixed
 	instances map[string][]catalog.Instance
+	idle      time.Duration // of the servers that are added; 0: for ever
 
 	mu    sync.Mutex
 	nodes map[string]*node // by address
@@ -94,7 +95,7 @@ func (f *fleet) add(service, id string, handler http.HandlerFunc, change ...func
 	}
 	n := &node{accept: make(chan net.Conn), done: make(chan struct{})}
 	n.mode.Store("serve")
-	n.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	n.server = &http.Server{IdleTimeout: f.idle, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n.calls.Add(1)
 		handler(w, r)
 	})}

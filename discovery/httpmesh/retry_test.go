@@ -385,7 +385,7 @@ func (p *flipped) Pick(tier balancer.Tier, q balancer.Request) (last *balancer.E
 	if p.on {
 		return p.inOrder.Pick(tier, q)
 	}
-	for e := range tier.All() {
+	for e := range tier.All(q) {
 		last = e
 	}
 	return last

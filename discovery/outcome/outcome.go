@@ -153,14 +153,22 @@ func (c Code) Row() Row {
 	return table[c]
 }
 
+// Proves is Row().Proves, which each request asks for.
+func (c Code) Proves() Proof {
+	if c >= codes {
+		return Nothing
+	}
+	return table[c].Proves
+}
+
 // String returns the code's name: bounded in number, fit for a metric's label.
 func (c Code) String() string { return c.Row().Name }
 
 // MarshalText lets pages and logs show the code by its name.
 func (c Code) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
-// Group is a kind of requests that an instance may serve well while it fails
-// the other: rows of failures are kept for each.
+// Group is a kind of thing that an instance may do well while it fails at the
+// others: rows of failures are kept for each.
 type Group uint8
 
 // The groups.
@@ -169,6 +177,8 @@ const (
 	Safe Group = iota
 	// Unsafe requests may.
 	Unsafe
+	// Bodies are those of answers, to either: their headers came before.
+	Bodies
 	// Groups is how many there are.
 	Groups
 )
@@ -177,7 +187,7 @@ const (
 type Result struct {
 	// Code says how it ended. None proves nothing.
 	Code Code
-	// Group is the request's.
+	// Group is the request's, or Bodies.
 	Group Group
 	// Began and At are when the try began and ended. What began before an
 	// ejection says nothing of the time after it. Required.

@@ -2,7 +2,8 @@
 // healthy, suspect, ejected, or on trial.
 //
 //	rules, err := outlier.New(outlier.Config{})
-//	health := rules.Health(time.Now())
+//	var health outlier.Health
+//	health.Begin(rules, time.Now())
 //	if d := health.Note(result); d > 0 {
 //		health.Eject(result, d)
 //	}

@@ -50,21 +50,20 @@ const (
 	loadDoublings    = 3
 )
 
-// Health is what the outcomes of its requests say of one endpoint. It is made by
-// [Rules.Health]. Any number of goroutines use it at once; its lock is taken
+// Health is what the outcomes of its requests say of one endpoint. Begin makes it
+// ready, and it is not copied. Any number of goroutines use it at once; its lock is taken
 // only when something is wrong: for a failure that may eject, and on trial.
 type Health struct {
-	rules *Rules
-	base  time.Time // spans are counted from it, by the monotonic clock
-
 	// In nanoseconds from base; 0 means never.
 	suspect atomic.Int64 // it is until then
-	ejected atomic.Int64 // when the latest ejection began
-	out     atomic.Int64 // when that ends; it is on trial from then until it is trusted, which sets 0
-
+	out     atomic.Int64 // when the latest ejection ends; it is on trial from then until it is trusted, which sets 0
+	ejected atomic.Int64 // when that began
 	doubted atomic.Int64 // when the present suspicion began
-	shaky   atomic.Int32 // failures and shed requests in a row
-	rows    [outcome.Groups]row
+
+	shaky atomic.Int32 // failures and shed requests in a row
+	rows  [outcome.Groups]row
+	rules *Rules
+	base  time.Time // spans are counted from it, by the monotonic clock
 
 	mu     sync.Mutex // guards what follows
 	last   Ejection
@@ -87,8 +86,8 @@ func (r *row) end() {
 	}
 }
 
-// Health begins the record of an endpoint.
-func (r *Rules) Health(now time.Time) *Health { return &Health{rules: r, base: now} }
+// Begin begins the record by these rules, before anything else is called.
+func (h *Health) Begin(r *Rules, now time.Time) { h.rules, h.base = r, now }
 
 // since is a time as the atomics hold it; never 0.
 func (h *Health) since(t time.Time) int64 {
@@ -129,7 +128,7 @@ func (h *Health) Ejection() Ejection {
 // Note takes a result, and returns for how long the endpoint should be ejected
 // for it: 0 means not at all. Who asked may eject by [Health.Eject].
 func (h *Health) Note(r outcome.Result) time.Duration {
-	switch proof := r.Code.Row().Proves; proof {
+	switch proof := r.Code.Proves(); proof {
 	case outcome.Nothing:
 		return 0
 	case outcome.Good:
@@ -228,7 +227,7 @@ func (h *Health) Eject(r outcome.Result, d time.Duration) (Ejection, bool) {
 		h.level++
 	}
 	h.last = Ejection{At: r.At, Until: r.At.Add(d), Reason: r.Code}
-	h.failed, h.any, h.well = r.Group, r.Code.Row().Proves == outcome.Absent, 0
+	h.failed, h.any, h.well = r.Group, r.Code.Proves() == outcome.Absent, 0
 	h.ejected.Store(h.since(r.At))
 	h.out.Store(h.since(h.last.Until))
 	for g := range h.rows {

@@ -13,7 +13,7 @@ var start = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 // life is an endpoint's health, whose ejections are all granted.
 type life struct {
-	*outlier.Health
+	outlier.Health
 	t   *testing.T
 	now time.Time
 }
@@ -24,7 +24,13 @@ func newLife(t *testing.T, cfg outlier.Config) *life {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &life{Health: rules.Health(start), t: t, now: start}
+	return begin(t, rules, start)
+}
+
+func begin(t *testing.T, rules *outlier.Rules, now time.Time) *life {
+	l := &life{t: t, now: now}
+	l.Begin(rules, now)
+	return l
 }
 
 // note takes the end of a safe request that began and ended a millisecond after
@@ -120,7 +126,7 @@ func TestAnAnswerEndsARowOfFailures(t *testing.T) {
 
 func TestShedOrCalledOffRequestsSayNothing(t *testing.T) {
 	for _, code := range append(outcome.Codes(), outcome.None) {
-		switch code.Row().Proves {
+		switch code.Proves() {
 		case outcome.Nothing, outcome.Load, outcome.Doubt:
 		default:
 			continue
@@ -278,7 +284,7 @@ func TestEndpointThatIsOutIsNotEjectedAgain(t *testing.T) {
 
 func TestNoneIsEjectedWhenItIsSwitchedOff(t *testing.T) {
 	l := newLife(t, outlier.Config{Consecutive: -1})
-	zero := &life{Health: new(outlier.Rules).Health(start), t: t, now: start}
+	zero := begin(t, new(outlier.Rules), start)
 	for range 50 {
 		if l.note(outcome.Unreachable) > 0 || zero.note(outcome.Unreachable) > 0 {
 			t.Fatal("ejected")

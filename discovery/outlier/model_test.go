@@ -40,7 +40,7 @@ func (p *plain) doubt(r outcome.Result, first time.Duration, doublings int) {
 // note says whether the result should eject it, if there is room.
 func (p *plain) note(r outcome.Result) bool {
 	over, old := !r.At.Before(p.until), r.Began.Before(p.at)
-	row, proves := &p.rows[r.Group], r.Code.Row().Proves
+	row, proves := &p.rows[r.Group], r.Code.Proves()
 	switch {
 	case proves == outcome.Nothing:
 		return false
@@ -78,7 +78,7 @@ func (p *plain) note(r outcome.Result) bool {
 
 func (p *plain) ejected(r outcome.Result, until time.Time) {
 	*p = plain{
-		at: r.At, until: until, trial: true, failed: r.Group, any: r.Code.Row().Proves == outcome.Absent,
+		at: r.At, until: until, trial: true, failed: r.Group, any: r.Code.Proves() == outcome.Absent,
 		shaky: p.shaky, doubted: p.doubted, suspect: p.suspect,
 	}
 }

@@ -35,7 +35,7 @@ func TestWallClockThatIsSetBackChangesNoSpan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &life{Health: rules.Health(now), t: t, now: now}
+	l := begin(t, rules, now)
 	wantAt := func(after time.Duration, want outlier.State) {
 		t.Helper()
 		if got := l.State(setBack(t, l.now.Add(after), minutes50)); got != want {
