@@ -2,6 +2,7 @@ package httpmesh
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -64,7 +65,7 @@ func (a *attempt) send() {
 	out.URL, out.Header = &url, a.header
 	if a.body != nil {
 		// http.Transport would repeat by itself what it can have again.
-		out.Body, out.GetBody = a.body, nil
+		out.Body, out.GetBody = a.body.reader(), nil
 	}
 	if out.Host == "" {
 		out.Host = x.report.Service
@@ -197,7 +198,7 @@ func (a *attempt) wrap(latency time.Duration) {
 	finish := func(err error) {
 		code := outcome.None // the caller closed it
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			code = outcome.OK
 		case err != nil && a.ctx.Err() == nil && !a.x.t.isClosed():
 			code = outcome.BodyBroken

@@ -1,10 +1,13 @@
 package httpmesh
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
+	"strings"
 	"sync/atomic"
 )
 
@@ -48,8 +51,36 @@ func (p *payload) next() (*tryBody, error) {
 		b.inner = inner
 		b.state.Store(bodyPassed)
 	}
+	if n, ok := inMemory(b.inner); ok && p.once == nil {
+		b.plain = true
+		if fault := b.misfit(int64(n), true); fault != nil {
+			b.err.Store(&fault)
+		}
+	}
 	return b, nil
 }
+
+// inMemory returns the length of a body that http.Transport knows to be in memory,
+// and sends in one piece with the header if it gets it as it is.
+func inMemory(r io.Reader) (n int, ok bool) {
+	if t := reflect.TypeOf(r); t == nopCloser || t == nopCloserWriterTo {
+		r, _ = reflect.TypeAssert[io.Reader](reflect.ValueOf(r).Field(0))
+	}
+	switch r := r.(type) {
+	case *bytes.Reader:
+		return r.Len(), true
+	case *bytes.Buffer:
+		return r.Len(), true
+	case *strings.Reader:
+		return r.Len(), true
+	}
+	return 0, false
+}
+
+var (
+	nopCloser         = reflect.TypeOf(io.NopCloser(nil))
+	nopCloserWriterTo = reflect.TypeOf(io.NopCloser(new(bytes.Reader)))
+)
 
 // left reports whether the body could be sent once more, as far as can be seen.
 func (p *payload) left() bool {
@@ -81,6 +112,7 @@ func closeBody(r *http.Request) {
 type tryBody struct {
 	inner io.ReadCloser
 	want  int64 // its length as the request says it; 0 or less: it does not
+	plain bool  // it is in memory, and is sent without being watched
 	got   atomic.Int64
 	state atomic.Uint32
 	err   atomic.Pointer[error]
@@ -103,22 +135,36 @@ func (b *tryBody) Read(p []byte) (int, error) {
 		return 0, errTaken
 	}
 	n, err := b.inner.Read(p)
-	got := b.got.Add(int64(n))
-	fault := err
+	whole := errors.Is(err, io.EOF)
+	fault := b.misfit(b.got.Add(int64(n)), whole)
 	switch {
-	case b.want > 0 && (got > b.want || err == io.EOF && got < b.want):
-		fault = fmt.Errorf("the request's body is of %d bytes or more; its Content-Length is %d", got, b.want)
-		if got < b.want {
-			fault = fmt.Errorf("the request's body is of %d bytes; its Content-Length is %d", got, b.want)
-		}
-	case err == io.EOF:
+	case fault != nil:
+	case whole:
 		b.state.Or(bodyEOF)
-		fault = nil
+	default:
+		fault = err
 	}
 	if fault != nil {
 		b.err.CompareAndSwap(nil, &fault)
 	}
 	return n, err
+}
+
+// misfit says that a body which has so many bytes, or more unless it is whole, is
+// not as long as its Content-Length says; nil if it may be.
+func (b *tryBody) misfit(got int64, whole bool) error {
+	if b.want > 0 && (got > b.want || whole && got < b.want) {
+		return fmt.Errorf("the request's body is of %d bytes or more; its Content-Length is %d", got, b.want)
+	}
+	return nil
+}
+
+// reader returns what the try sends.
+func (b *tryBody) reader() io.ReadCloser {
+	if b.plain {
+		return b.inner
+	}
+	return b
 }
 
 // fault returns what is wrong with the body, nil if nothing is: the caller's
@@ -135,7 +181,7 @@ func (b *tryBody) fault() error {
 
 // finished reports whether the try has read all of it.
 func (b *tryBody) finished() bool {
-	return b == nil || b.state.Load()&bodyEOF != 0 || b.want > 0 && b.got.Load() >= b.want
+	return b == nil || b.plain || b.state.Load()&bodyEOF != 0 || b.want > 0 && b.got.Load() >= b.want
 }
 
 func (b *tryBody) Close() error {
