@@ -43,3 +43,32 @@ func BenchmarkRoundTrip(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkRedial shows what a connection costs that was closed while it was idle:
+// what a short IdleTimeout pays for each request that comes after it.
+func BenchmarkRedial(b *testing.B) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
+	defer server.Close()
+	var source catalog.Fixed
+	listed(b, &source, server)
+	for _, name := range []string{"kept", "dialled anew"} {
+		b.Run(name, func(b *testing.B) {
+			mesh := newTransport(b, httpmesh.Config{Source: &source})
+			for b.Loop() {
+				r, err := http.NewRequestWithContext(b.Context(), "GET", "http://order/", nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				resp, err := mesh.RoundTrip(r)
+				if err != nil {
+					b.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				_ = resp.Body.Close()
+				if name != "kept" {
+					mesh.CloseIdleConnections()
+				}
+			}
+		})
+	}
+}
