@@ -92,6 +92,9 @@ type answerWriter struct {
 func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *answerWriter) WriteHeader(status int) {
+	if status == http.StatusContinue {
+		return // net/http says so when the body is read, which comes of it; here it might be said twice
+	}
 	dropOurs(w.Header())
 	if status < http.StatusOK {
 		// httputil.ReverseProxy adds what the instance says to what we have set.
