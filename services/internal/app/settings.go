@@ -29,8 +29,8 @@ type Settings struct {
 	MaxStreams        Count    `name:"max-streams" env:"ROLLCALL_MAX_STREAMS" default:"100" min:"1" max:"10000" help:"Requests in flight on one HTTP/2 connection at most."`
 	OverloadFrom      Count    `name:"overload-from" env:"ROLLCALL_OVERLOAD_FROM" default:"48" min:"1" max:"1024" help:"Reads, or writes, at work at once from which on a limit is sought and the rest is answered 503; with fewer nothing is shed. Not in the gateway."`
 
-	DialTimeout Duration `name:"dial-timeout" env:"ROLLCALL_DIAL_TIMEOUT" default:"300ms" min:"1ms" max:"1m" help:"How long a connection to another instance may take to be made."`
-	TryTimeout  Duration `name:"try-timeout" env:"ROLLCALL_TRY_TIMEOUT" default:"${try_timeout}" min:"1ms" max:"10m" help:"How long one instance may take to answer while another is left to ask."`
+	DialTimeout Duration `name:"dial-timeout" env:"ROLLCALL_DIAL_TIMEOUT" default:"300ms" min:"1ms" max:"1m" help:"How long a request waits for a connection to another instance before it goes elsewhere. The dial goes on for ten times as long."`
+	TryTimeout  Duration `name:"try-timeout" env:"ROLLCALL_TRY_TIMEOUT" default:"${try_timeout}" min:"1ms" max:"10m" help:"How long one instance may take to answer before another is asked beside it. A silence of that length is its failure."`
 	MissingFor  Duration `name:"missing-for" env:"ROLLCALL_MISSING_FOR" default:"30s" min:"1ms" max:"1h" help:"How long an instance that vanished from Consul is still used."`
 	StaleFor    Duration `name:"stale-for" env:"ROLLCALL_STALE_FOR" default:"0s" min:"0s" max:"8760h" help:"How long the last good set of instances is used while Consul is silent; 0s: for ever."`
 	Snapshots   string   `name:"snapshots" env:"ROLLCALL_SNAPSHOTS" help:"Folder in which the last set of instances of each service is kept, for a start while Consul is away. Empty: none is kept."`
