@@ -121,18 +121,8 @@ func (x *exchange) header() http.Header {
 		h[TimeoutHeader] = []string{timeoutValue(time.Until(x.limit))}
 	}
 	stripH2C(h)
-	// http.Transport repeats by itself what has one of these by its usual name.
-	for _, name := range [...]string{keyHeader, "X-" + keyHeader} {
-		if value, ok := h[name]; ok && x.group == outcome.Unsafe {
-			delete(h, name)
-			h[lower[name]] = value
-		}
-	}
 	return h
 }
-
-// lower is how the headers are sent instead; case does not matter.
-var lower = map[string]string{keyHeader: "idempotency-key", "X-" + keyHeader: "x-idempotency-key"}
 
 // run sends the request, again and again as far as the rules allow.
 func (x *exchange) run() (*http.Response, error) {

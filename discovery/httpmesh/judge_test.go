@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"syscall"
 	"testing"
@@ -187,6 +188,31 @@ func TestDialThatWasCalledOffIsNoFailedDial(t *testing.T) {
 		t.Error("got a connection")
 	} else if _, failed := errors.AsType[*dialError](err); !failed {
 		t.Errorf("got %v; want it marked as a failed dial", err)
+	}
+}
+
+func TestConnectionThatComesWhenItsRequestHasGoneSendsNothing(t *testing.T) {
+	for name, had := range map[string]*conn{"elsewhere": nil, "from a connection that was closed": new(conn)} {
+		t.Run(name, func(t *testing.T) {
+			here, there := net.Pipe()
+			defer here.Close()
+			defer there.Close()
+			_ = here.SetWriteDeadline(time.Now().Add(time.Second)) // or a write would wait for its reader
+			a := &attempt{conn: had}
+			a.ctx, a.cancel = context.WithCancelCause(t.Context())
+			if had == nil {
+				a.stall()
+			}
+			a.get("")
+			c := &conn{Conn: here, network: &network{began: time.Now()}}
+			a.got(httptrace.GotConnInfo{Conn: c})
+			if n, err := c.Write([]byte("POST")); n != 0 || !errors.Is(err, errVeto) {
+				t.Errorf("wrote %d bytes, %v; want none", n, err)
+			}
+			if a.ctx.Err() == nil {
+				t.Error("the try was not ended")
+			}
+		})
 	}
 }
 

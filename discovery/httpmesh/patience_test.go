@@ -123,6 +123,16 @@ func TestFailedTryEndsOnlyItself(t *testing.T) {
 	}
 }
 
+func TestTryBesideTheFirstIsNotMadeAgainAtAnInstanceThatWasTried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		f.add("order", "order-a", after(3*time.Second, says("a")))
+		f.add("order", "order-b", abort)
+		a := send(t, f.transport(httpmesh.Config{MaxRetries: 5}), http.MethodGet, "http://order/", nil)
+		wantWords(t, a, "order-a ok, order-b broken, ok")
+	})
+}
+
 func TestFirstTryThatFailsGoesOnElsewhereWhileTheSecondRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t)
