@@ -427,17 +427,26 @@ func TestIdleConnectionsOfAnEndpointThatLeftAreClosedWithoutAnotherRequest(t *te
 	})
 }
 
+// following returns how many goroutines follow a service. Others of the process,
+// such as timers of tests before, are none of ours.
+func following() int {
+	stacks := make([]byte, 1<<20)
+	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "(*Transport).follow(")
+}
+
 func TestOneGoroutineFollowsAServiceHoweverOftenItComesAndGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t)
 		f.add("order", "order-a", nil)
 		all := f.instances["order"]
 		transport := f.transport(httpmesh.Config{})
-		before := runtime.NumGoroutine()
 		for n := range 100 {
 			f.list("order", all...)
 			if a := send(t, transport, "GET", "http://order/", nil); a.err != nil {
 				t.Fatal(a.err)
+			}
+			if synctest.Wait(); following() != 1 {
+				t.Fatalf("%d goroutines follow the service; want one", following())
 			}
 			f.list("order")
 			if n%2 == 0 { // half of the time a request finds that nobody is left
@@ -445,8 +454,8 @@ func TestOneGoroutineFollowsAServiceHoweverOftenItComesAndGoes(t *testing.T) {
 			}
 			synctest.Wait()
 		}
-		if got := runtime.NumGoroutine(); got > before || transport.Open() != 0 {
-			t.Errorf("got %d goroutines and %d connections; want %d and 0", got, transport.Open(), before)
+		if n := following(); n != 0 || transport.Open() != 0 {
+			t.Errorf("got %d goroutines that follow it and %d connections; want none", n, transport.Open())
 		}
 	})
 }
