@@ -92,6 +92,8 @@ func disbelieve(a answer, set []catalog.Instance) error {
 	switch {
 	case a.meta.ResultsFilteredByACLs:
 		return errFiltered
+	case !a.meta.KnownLeader && a.meta.LastIndex == 0:
+		return errNoIndex // it can't be read, and consul/api reads no header after it
 	case !a.meta.KnownLeader:
 		return errNoLeader
 	case len(set) > 0:

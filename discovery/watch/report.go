@@ -83,6 +83,9 @@ func (l *loop) prove(a answer) bool {
 	switch {
 	case a.meta.QueryBackend == api.QueryBackendStreaming:
 		return false // says nothing about its age
+	case !a.meta.KnownLeader && a.meta.LastIndex == 0:
+		l.fail(errNoIndex) // it can't be read, and consul/api reads no header after it
+		return false
 	case !a.meta.KnownLeader:
 		l.fail(errNoLeader)
 		return false
