@@ -123,6 +123,25 @@ func TestFailedTryEndsOnlyItself(t *testing.T) {
 	}
 }
 
+func TestAnswerOfALaneThatAnotherFollowsIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		f.add("order", "order-a", after(1500*time.Millisecond, abort))
+		f.add("order", "order-b", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(500)
+			_, _ = io.WriteString(w, "ill")
+		})
+		f.add("order", "order-c", hang)
+		f.add("order", "order-d", nil)
+		transport := f.transport(httpmesh.Config{MaxRetries: 5})
+		wantWords(t, send(t, transport, http.MethodGet, "http://order/", nil), "order-a broken, order-b error, order-c silent, order-d ok, ok")
+		transport.CloseIdleConnections()
+		if synctest.Wait(); transport.Open() != 0 {
+			t.Errorf("%d connections are in use at the end; want none", transport.Open())
+		}
+	})
+}
+
 func TestTryBesideTheFirstIsNotMadeAgainAtAnInstanceThatWasTried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t)

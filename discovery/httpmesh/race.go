@@ -44,11 +44,15 @@ func (x *exchange) impatient(a *attempt) {
 		return
 	}
 	l := &lane{done: make(chan struct{})}
+	before := x.beside
 	x.beside, x.raced = l, true
 	if x.quit == nil {
 		x.quit = make(chan struct{})
 	}
 	x.mu.Unlock()
+	if before != nil && before.last != nil {
+		before.last.discard()
+	}
 	x.runBeside(l)
 }
 
