@@ -37,7 +37,8 @@ type Agent struct {
 	leaderLost time.Time
 	faults     map[string]Fault // by path prefix
 	requests   []Request
-	limit      int // of open connections; 0 means none
+	held       map[*http.Request]struct{} // blocking queries that wait
+	limit      int                        // of open connections; 0 means none
 	conns      map[net.Conn]struct{}
 	transports []*http.Transport
 	jitter     *rand.Rand
@@ -63,6 +64,7 @@ func New(t testing.TB) *Agent {
 		changed: make(chan struct{}),
 		leader:  true,
 		faults:  map[string]Fault{},
+		held:    map[*http.Request]struct{}{},
 		conns:   map[net.Conn]struct{}{},
 		jitter:  rand.New(rand.NewPCG(1, 2)),
 	}
@@ -171,6 +173,20 @@ func (a *Agent) Requests(prefix string) []Request {
 		}
 	}
 	return out
+}
+
+// Held returns the number of blocking queries that wait now and whose path
+// begins with the prefix: "" means all.
+func (a *Agent) Held(prefix string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := 0
+	for r := range a.held {
+		if strings.HasPrefix(r.URL.Path, prefix) {
+			n++
+		}
+	}
+	return n
 }
 
 // Connections returns the number of connections that are open.

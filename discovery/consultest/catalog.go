@@ -24,24 +24,30 @@ const (
 // catalog is what the servers know. Its entries are never changed once they
 // are in, only replaced, so that an answer may hold on to them.
 type catalog struct {
-	index    uint64            // of the last write
-	services uint64            // of the last write to any service
-	checks   uint64            // of the last write to any service or check
-	extinct  uint64            // of the last time a service lost its last instance
-	modified map[string]uint64 // of the last write that concerns a service, by its name
-	nodes    map[string]*node  // by name
+	index     uint64            // of the last write
+	services  uint64            // of the last write to any service
+	checks    uint64            // of the last write to any service or check
+	allChecks uint64            // of the last write to any check
+	extinct   uint64            // of the last time a service lost its last instance
+	nodeGone  uint64            // of the last time a node went; 0 if none has
+	modified  map[string]uint64 // of the last write that concerns a service, by its name
+	nodes     map[string]*node  // by name
+	wipes     int               // tells this catalog from those before
 }
 
 type node struct {
 	api.Node
 	services map[string]*api.AgentService // by ID
 	checks   map[string]*api.HealthCheck  // by ID
+
+	touched       uint64 // index of the last write to the node or a service of it
+	checksTouched uint64 // index of the last write to a check of it
 }
 
 // wipe is the start of a catalog: index 1 is Raft's own, then the leader
 // enters the agent's node, its Serf check, and the service consul.
 func (c *catalog) wipe() {
-	*c = catalog{index: 1, modified: map[string]uint64{}, nodes: map[string]*node{}}
+	*c = catalog{index: 1, wipes: c.wipes + 1, modified: map[string]uint64{}, nodes: map[string]*node{}}
 	c.register(&api.CatalogRegistration{
 		ID: nodeID, Node: NodeName, Address: nodeAddress,
 		TaggedAddresses: map[string]string{"lan": nodeAddress, "lan_ipv4": nodeAddress, "wan": nodeAddress, "wan_ipv4": nodeAddress},
@@ -57,7 +63,7 @@ func (c *catalog) register(r *api.CatalogRegistration) {
 	c.index++
 	n := c.nodes[r.Node]
 	if n == nil {
-		n = &node{services: map[string]*api.AgentService{}, checks: map[string]*api.HealthCheck{}}
+		n = &node{services: map[string]*api.AgentService{}, checks: map[string]*api.HealthCheck{}, touched: c.index}
 		n.CreateIndex, n.ModifyIndex = c.index, c.index
 		c.nodes[r.Node] = n
 	}
@@ -67,6 +73,7 @@ func (c *catalog) register(r *api.CatalogRegistration) {
 	if !r.SkipNodeUpdate && !reflect.DeepEqual(next, n.Node) {
 		next.ModifyIndex = c.index
 		n.Node = next
+		n.touched = c.index
 		c.touchAll(n)
 	}
 	if r.Service != nil {
@@ -105,6 +112,7 @@ func (c *catalog) putService(n *node, s api.AgentService) {
 		}
 	}
 	n.services[s.ID] = &s
+	n.touched = c.index
 	c.touch(s.Service)
 	c.services = c.index
 }
@@ -154,8 +162,11 @@ func (c *catalog) deregister(r api.CatalogDeregistration) {
 		for id := range n.services {
 			c.removeService(n, id)
 		}
+		if len(n.checks) > 0 {
+			c.allChecks = c.index
+		}
 		delete(c.nodes, r.Node)
-		c.checks = c.index
+		c.checks, c.nodeGone = c.index, c.index
 	}
 }
 
@@ -164,13 +175,17 @@ func (c *catalog) removeService(n *node, id string) {
 	if s == nil {
 		return
 	}
+	before := len(n.checks)
 	maps.DeleteFunc(n.checks, func(_ string, k *api.HealthCheck) bool { return k.ServiceID == id })
+	if len(n.checks) < before {
+		n.checksTouched, c.allChecks = c.index, c.index
+	}
 	c.dropService(n, s)
 }
 
 func (c *catalog) dropService(n *node, s *api.AgentService) {
 	delete(n.services, s.ID)
-	c.services = c.index
+	n.touched, c.services = c.index, c.index
 	c.touch(s.Service)
 	if !c.offered(s.Service) {
 		c.extinct = c.index
@@ -184,7 +199,7 @@ func (c *catalog) touch(service string) {
 }
 
 func (c *catalog) touchCheck(n *node, k *api.HealthCheck) {
-	c.checks = c.index
+	n.checksTouched, c.allChecks, c.checks = c.index, c.index, c.index
 	if k.ServiceName != "" {
 		c.touch(k.ServiceName)
 		return
@@ -225,9 +240,15 @@ func (c *catalog) lookup(service string) uint64 {
 
 // setIndex makes every index the given one.
 func (c *catalog) setIndex(n uint64) {
-	c.index, c.services, c.checks = n, n, n
+	c.index, c.services, c.checks, c.allChecks = n, n, n, n
 	if c.extinct > 0 {
 		c.extinct = n
+	}
+	if c.nodeGone > 0 {
+		c.nodeGone = n
+	}
+	for _, node := range c.nodes {
+		node.touched, node.checksTouched = n, n
 	}
 	for name := range c.modified {
 		c.modified[name] = n

@@ -3,11 +3,9 @@ package consultest
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -130,39 +128,27 @@ func (a *Agent) answer(q query, index uint64, v any) answer {
 // asked for. It returns at once for queries without one, and when a fault
 // answers instead. The caller holds mu.
 func (a *Agent) block(r *http.Request, q query, index func() uint64) error {
-	if !q.streaming && !q.stale && !a.leader {
-		if !a.waitUntil(r.Context(), rpcHold, func() bool { return a.leader }) {
-			return &httpError{http.StatusInternalServerError, "No cluster leader"}
-		}
+	if err := a.readable(r, q); err != nil || q.index == 0 {
+		return err
 	}
-	if q.index == 0 {
-		return nil
-	}
-	// Consul adds up to a 16th, so that watchers don't come back all at once.
-	wait := q.wait + time.Duration(a.jitter.Int64N(int64(q.wait/16)+1))
-	a.waitUntil(r.Context(), wait, func() bool {
-		return index() > q.index || a.faultFor(r.URL.Path).instead != nil
-	})
+	a.hold(r, q, func() bool { return index() > q.index })
 	return nil
 }
 
-// filterShape is the one form of filter expression that is understood here.
-var filterShape = regexp.MustCompile(`^\s*([A-Za-z.]+)\s*(==|!=)\s*(?:"([^"]*)"|` + "`([^`]*)`" + `)\s*$`)
+// readable waits for a leader, if the query needs one.
+func (a *Agent) readable(r *http.Request, q query) error {
+	if q.streaming || q.stale || a.leader || a.waitUntil(r.Context(), rpcHold, func() bool { return a.leader }) {
+		return nil
+	}
+	return &httpError{http.StatusInternalServerError, "No cluster leader"}
+}
 
-// filter returns a test for one entry, given its fields by selector. It
-// understands `Selector == "x"` and !=.
-func filter[T any](expr string, fields map[string]func(T) string) (func(T) bool, error) {
-	if expr == "" {
-		return func(T) bool { return true }, nil
-	}
-	m := filterShape.FindStringSubmatch(expr)
-	if m == nil {
-		return nil, badRequest(`consultest understands filters of the form Selector == "x" only; got %s`, expr)
-	}
-	field := fields[m[1]]
-	if field == nil {
-		return nil, &httpError{http.StatusInternalServerError, fmt.Sprintf("Failed to create boolean expression evaluator: Selector %q is not valid", m[1])}
-	}
-	want := m[3] + m[4]
-	return func(v T) bool { return (field(v) == want) == (m[2] == "==") }, nil
+// hold waits until there is something to tell, the query's wait is over, or a
+// fault answers instead.
+func (a *Agent) hold(r *http.Request, q query, news func() bool) {
+	a.held[r] = struct{}{}
+	defer delete(a.held, r)
+	// Consul adds up to a 16th, so that watchers don't come back all at once.
+	wait := q.wait + time.Duration(a.jitter.Int64N(int64(q.wait/16)+1))
+	a.waitUntil(r.Context(), wait, func() bool { return news() || a.faultFor(r.URL.Path).instead != nil })
 }

@@ -1,0 +1,50 @@
+package consultest
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+)
+
+// filterTerm is the one form of comparison that is understood here.
+var filterTerm = regexp.MustCompile(`^\s*([A-Za-z.]+)\s*(==|!=)\s*(?:"([^"]*)"|` + "`([^`]*)`" + `)\s*`)
+
+// filterOr is what joins two.
+var filterOr = regexp.MustCompile(`^(?i:or)\b`)
+
+// filter returns a test for one entry, given its fields by selector. It
+// understands `Selector == "x"` and !=, and several of them joined with or.
+func filter[T any](expr string, fields map[string]func(T) string) (func(T) bool, error) {
+	if expr == "" {
+		return func(T) bool { return true }, nil
+	}
+	var terms []func(T) bool
+	for rest := expr; ; {
+		m := filterTerm.FindStringSubmatch(rest)
+		if m == nil {
+			break
+		}
+		field := fields[m[1]]
+		if field == nil {
+			return nil, &httpError{http.StatusInternalServerError, fmt.Sprintf("Failed to create boolean expression evaluator: Selector %q is not valid", m[1])}
+		}
+		want, equal := m[3]+m[4], m[2] == "=="
+		terms = append(terms, func(v T) bool { return (field(v) == want) == equal })
+		if rest = rest[len(m[0]):]; rest == "" {
+			return func(v T) bool {
+				for _, term := range terms {
+					if term(v) {
+						return true
+					}
+				}
+				return false
+			}, nil
+		}
+		or := filterOr.FindString(rest)
+		if or == "" {
+			break
+		}
+		rest = rest[len(or):]
+	}
+	return nil, badRequest(`consultest understands filters of the form Selector == "x", joined with or; got %s`, expr)
+}
