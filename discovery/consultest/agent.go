@@ -2,7 +2,6 @@ package consultest
 
 import (
 	"context"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -11,14 +10,13 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/hashicorp/consul/api"
 )
 
-// Agent is a Consul agent in memory, and the servers behind it. Use New. Its
-// methods may be called from any goroutine, and do nothing harmful after
-// Close.
+// Agent is a Consul agent in memory, and the servers behind it. Use New, and
+// AddAgent for one more of the same cluster. Its methods may be called from any
+// goroutine, and do nothing harmful after Close.
 type Agent struct {
+	*cluster
 	started  time.Time
 	pipe     *pipeListener
 	server   *http.Server
@@ -27,14 +25,13 @@ type Agent struct {
 	handlers sync.WaitGroup // requests being answered
 	serving  sync.WaitGroup // Serve loops
 	mux      *http.ServeMux
+	name     string // of the node
 
-	mu         sync.Mutex // guards what follows
+	// The cluster's mu guards what follows.
 	closed     bool
-	changed    chan struct{} // closed and replaced at each change of what is below
+	nodeID     string
+	address    string // of the node
 	local      local
-	catalog    catalog
-	leader     bool
-	leaderLost time.Time
 	faults     map[string]Fault // by path prefix
 	requests   []Request
 	held       map[*http.Request]struct{} // blocking queries that wait
@@ -57,31 +54,21 @@ type Request struct {
 // the agent must be closed before, so make the agent first.
 func New(t testing.TB) *Agent {
 	t.Helper()
-	a := &Agent{
-		started: time.Now(),
-		pipe:    newPipeListener(),
-		done:    make(chan struct{}),
-		changed: make(chan struct{}),
-		leader:  true,
-		faults:  map[string]Fault{},
-		held:    map[*http.Request]struct{}{},
-		conns:   map[net.Conn]struct{}{},
-		jitter:  rand.New(rand.NewPCG(1, 2)),
-	}
-	a.local.services = map[string]*localService{}
-	a.local.checks = map[string]*localCheck{}
-	a.catalog.wipe()
-	a.mux = a.routes()
-	a.server = &http.Server{
-		Handler:           http.HandlerFunc(a.serve),
-		ReadHeaderTimeout: time.Minute,
-		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
-		ConnState:         a.track,
-		ConnContext:       a.admit,
-	}
-	a.listen(a.pipe)
+	c := &cluster{changed: make(chan struct{}), leader: true}
+	a := c.join(NodeName)
 	t.Cleanup(a.Close)
 	return a
+}
+
+// AddAgent starts a client agent on a node of its own, with this name, in the
+// cluster of a: it has its own services and checks, connections and faults,
+// and shares the servers with their catalog. Each is closed by itself; the
+// servers live on with the rest.
+func (a *Agent) AddAgent(t testing.TB, node string) *Agent {
+	t.Helper()
+	b := a.join(node)
+	t.Cleanup(b.Close)
+	return b
 }
 
 // Close cuts every connection, ends every wait and timer, and returns when the
@@ -102,62 +89,6 @@ func (a *Agent) Close() {
 		for _, t := range transports {
 			t.CloseIdleConnections()
 		}
-	})
-}
-
-// Client returns a client of Consul's real API module that talks to the agent
-// over connections of its own.
-func (a *Agent) Client() *api.Client {
-	// NewClient can only fail for an address or TLS setting that it can't
-	// read, and these are fixed. Scheme and Address are given so that
-	// CONSUL_HTTP_ADDR and CONSUL_HTTP_SSL have no say.
-	c, err := api.NewClient(&api.Config{Address: Address, Scheme: "http", HttpClient: a.HTTPClient()})
-	if err != nil {
-		return nil
-	}
-	return c
-}
-
-// Address is the host and port that stand for the agent in URLs. Nothing
-// listens there: see DialContext.
-const Address = "127.0.0.1:8500"
-
-// HTTPClient returns an HTTP client, without a timeout, that reaches the agent
-// whatever the host of the URL is, over connections of its own.
-func (a *Agent) HTTPClient() *http.Client {
-	t := &http.Transport{DialContext: a.DialContext, MaxIdleConnsPerHost: 100, IdleConnTimeout: 90 * time.Second}
-	a.mu.Lock()
-	a.transports = append(a.transports, t)
-	a.mu.Unlock()
-	return &http.Client{Transport: t}
-}
-
-// DialContext connects to the agent; network and address are ignored. It is
-// made for http.Transport.
-func (a *Agent) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
-	if a.fault("").refuse {
-		return nil, errRefused()
-	}
-	return a.pipe.dial(ctx)
-}
-
-// Listen serves the agent on a free port of the loopback interface too, until
-// it is closed, and returns host:port: for what can only be given an address.
-// It is real I/O, and has no place in a synctest bubble. Faults hold there too,
-// but Refuse can only close a new connection, not refuse it.
-func (a *Agent) Listen() (string, error) {
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	a.listen(l)
-	return l.Addr().String(), nil
-}
-
-func (a *Agent) listen(l net.Listener) {
-	a.serving.Go(func() {
-		// Serve closes the listener, and ends when the server is closed.
-		_ = a.server.Serve(l)
 	})
 }
 
@@ -187,63 +118,6 @@ func (a *Agent) Held(prefix string) int {
 		}
 	}
 	return n
-}
-
-// Connections returns the number of connections that are open.
-func (a *Agent) Connections() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.conns)
-}
-
-// LimitConnections sets how many connections may be open; a request on one
-// more is answered with 429 and the connection closed, as Consul does with its
-// http_max_conns_per_client (200 by default there). 0 means no limit, which is
-// the default here.
-func (a *Agent) LimitConnections(n int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.limit = n
-}
-
-type overLimit struct{}
-
-func (a *Agent) admit(ctx context.Context, c net.Conn) context.Context {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.limit > 0 && len(a.conns) >= a.limit {
-		return context.WithValue(ctx, overLimit{}, true)
-	}
-	a.conns[c] = struct{}{}
-	return ctx
-}
-
-func (a *Agent) track(c net.Conn, s http.ConnState) {
-	if s != http.StateClosed && s != http.StateHijacked {
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.conns, c)
-}
-
-// cut closes every connection, as a process that ends does.
-func (a *Agent) cut() {
-	a.mu.Lock()
-	conns := make([]net.Conn, 0, len(a.conns))
-	for c := range a.conns {
-		conns = append(conns, c)
-	}
-	a.mu.Unlock()
-	for _, c := range conns {
-		c.Close()
-	}
-}
-
-// notify wakes whoever waits for a change. The caller holds mu.
-func (a *Agent) notify() {
-	close(a.changed)
-	a.changed = make(chan struct{})
 }
 
 // waitUntil returns when ok is true, when the limit is over (0: no limit), or

@@ -13,14 +13,18 @@ import (
 // The endpoints of /v1/agent: the agent's own view.
 
 func (a *Agent) getSelf(*http.Request) answer {
+	role := "node"
+	if a.serves() {
+		role = "consul"
+	}
 	return encode(map[string]any{
 		"Config": map[string]any{
-			"Datacenter": Datacenter, "PrimaryDatacenter": Datacenter, "NodeName": NodeName, "NodeID": nodeID,
-			"Server": true, "Version": "1.22.3", "Revision": "", "BuildDate": "",
+			"Datacenter": Datacenter, "PrimaryDatacenter": Datacenter, "NodeName": a.name, "NodeID": a.nodeID,
+			"Server": a.serves(), "Version": "1.22.3", "Revision": "", "BuildDate": "",
 		},
-		"DebugConfig": map[string]any{},
-		"Member":      api.AgentMember{Name: NodeName, Addr: nodeAddress, Port: 8301, Tags: map[string]string{"dc": Datacenter, "role": "consul"}, Status: 1},
-		"Meta":        map[string]string{"consul-network-segment": ""},
+		"DebugConfig": map[string]any{"AdvertiseAddrLAN": a.address, "AdvertiseAddrWAN": a.address},
+		"Member":      api.AgentMember{Name: a.name, Addr: a.address, Port: 8301, Tags: map[string]string{"dc": Datacenter, "id": a.nodeID, "role": role}, Status: 1},
+		"Meta":        map[string]string{"consul-network-segment": "", "consul-version": "1.22.3"},
 	})
 }
 

@@ -11,12 +11,11 @@ import (
 )
 
 const (
-	// NodeName is the name of the agent's own node.
+	// NodeName is the name of the node of the first agent, the one of New.
 	NodeName = "consul"
 	// Datacenter is the name of the agent's datacenter.
 	Datacenter = "dc1"
 
-	nodeID      = "6f2a9a4e-4d3f-4b0c-9a65-3c0f5f4c7e11"
 	nodeAddress = "127.0.0.1"
 	serfCheckID = "serfHealth"
 )
@@ -44,17 +43,9 @@ type node struct {
 	checksTouched uint64 // index of the last write to a check of it
 }
 
-// wipe is the start of a catalog: index 1 is Raft's own, then the leader
-// enters the agent's node, its Serf check, and the service consul.
+// wipe is the start of a catalog: index 1 is Raft's own.
 func (c *catalog) wipe() {
 	*c = catalog{index: 1, wipes: c.wipes + 1, modified: map[string]uint64{}, nodes: map[string]*node{}}
-	c.register(&api.CatalogRegistration{
-		ID: nodeID, Node: NodeName, Address: nodeAddress,
-		TaggedAddresses: map[string]string{"lan": nodeAddress, "lan_ipv4": nodeAddress, "wan": nodeAddress, "wan_ipv4": nodeAddress},
-		NodeMeta:        map[string]string{"consul-network-segment": "", "consul-version": "1.22.3"},
-		Service:         &api.AgentService{ID: "consul", Service: "consul", Port: 8300, Weights: api.AgentWeights{Passing: 1, Warning: 1}},
-		Check:           &api.AgentCheck{Node: NodeName, CheckID: serfCheckID, Name: "Serf Health Status", Status: api.HealthPassing, Output: "Agent alive and reachable"},
-	})
 }
 
 // register writes a node, and a service and checks of it. What is the same

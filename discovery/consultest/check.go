@@ -50,9 +50,9 @@ const (
 	reapMin      = time.Minute
 )
 
-func newCheck(r *api.AgentServiceRegistration, d *api.AgentServiceCheck, i, of int) (*localCheck, error) {
+func newCheck(node string, r *api.AgentServiceRegistration, d *api.AgentServiceCheck, i, of int) (*localCheck, error) {
 	c := &localCheck{HealthCheck: api.HealthCheck{
-		Node: NodeName, CheckID: d.CheckID, Name: d.Name, Status: api.HealthCritical, Notes: d.Notes,
+		Node: node, CheckID: d.CheckID, Name: d.Name, Status: api.HealthCritical, Notes: d.Notes,
 		ServiceID: r.ID, ServiceName: r.Name, ServiceTags: r.Tags,
 	}}
 	if c.CheckID == "" {
@@ -229,7 +229,7 @@ const (
 // it.
 func (a *Agent) maintain(s *localService, enable bool, reason string) {
 	c := &localCheck{HealthCheck: api.HealthCheck{
-		Node: NodeName, CheckID: nodeMaintenance, Name: "Node Maintenance Mode", Status: api.HealthCritical,
+		Node: a.name, CheckID: nodeMaintenance, Name: "Node Maintenance Mode", Status: api.HealthCritical,
 		Notes: reason, Type: "maintenance", ServiceTags: []string{},
 	}}
 	kind := "node"

@@ -18,9 +18,10 @@
 // with it, and the catalog of the servers, which it brings into line when its
 // own view changes. Each service has an index of its own, health queries with
 // an index are answered as Consul's streaming backend answers them, TTLs run
-// out, and critical services are reaped. Not there: ACLs, namespaces, other
-// datacenters, Connect, KV, and the running of HTTP checks (see
-// [Agent.SetCheck]).
+// out, and critical services are reaped. [Agent.AddAgent] makes one more agent
+// of the same servers, and [NewBalancer] one address for several. Not there:
+// ACLs, namespaces, other datacenters, Connect, KV, and the running of HTTP
+// checks (see [Agent.SetCheck]).
 //
 // Faults are of two kinds: [Agent.Break] spoils the answers of a path, and
 // methods such as [Agent.Wipe], [Agent.LoseLeader] or [Agent.SetIndex] change

@@ -58,7 +58,7 @@ func (a *Agent) register(r *api.AgentServiceRegistration, replace bool) error {
 	}
 	checks := make([]*localCheck, 0, len(defs))
 	for i, d := range defs {
-		c, err := newCheck(r, d, i, len(defs))
+		c, err := newCheck(a.name, r, d, i, len(defs))
 		if err != nil {
 			return err
 		}
@@ -151,7 +151,7 @@ func (a *Agent) sync() {
 	}
 	for id, s := range a.local.services {
 		if s.deleted {
-			a.catalog.deregister(api.CatalogDeregistration{Node: NodeName, ServiceID: id})
+			a.catalog.deregister(api.CatalogDeregistration{Node: a.name, ServiceID: id})
 			delete(a.local.services, id)
 			maps.DeleteFunc(a.local.checks, func(_ string, c *localCheck) bool { return c.ServiceID == id && c.deleted })
 		}
@@ -172,7 +172,7 @@ func (a *Agent) sync() {
 	for id, c := range a.local.checks {
 		switch {
 		case c.deleted:
-			a.catalog.deregister(api.CatalogDeregistration{Node: NodeName, CheckID: id})
+			a.catalog.deregister(api.CatalogDeregistration{Node: a.name, CheckID: id})
 			delete(a.local.checks, id)
 		case !c.inSync:
 			a.write(a.local.services[c.ServiceID], a.written(c))
@@ -193,7 +193,7 @@ func (a *Agent) written(c *localCheck) *api.HealthCheck {
 
 func (a *Agent) write(s *localService, checks ...*api.HealthCheck) {
 	r := &api.CatalogRegistration{
-		ID: nodeID, Node: NodeName, Address: nodeAddress, SkipNodeUpdate: true, Checks: checks,
+		ID: a.nodeID, Node: a.name, Address: a.address, SkipNodeUpdate: true, Checks: checks,
 	}
 	if s != nil {
 		service := s.AgentService

@@ -26,14 +26,17 @@ func (a *Agent) Index() uint64 {
 }
 
 // Wipe is a Consul that was started anew on an empty disk: connections are
-// cut, nothing is registered any more, and the index starts again.
+// cut, nothing is registered any more, and the index starts again. Of an agent
+// that AddAgent made, only its own services and checks are lost.
 func (a *Agent) Wipe() {
 	a.mu.Lock()
 	a.local.stopTimers()
 	clear(a.local.services)
 	clear(a.local.checks)
-	a.catalog.wipe()
-	a.notify()
+	if a.serves() {
+		a.wipe()
+	}
+	a.syncFull()
 	a.mu.Unlock()
 	a.cut()
 }
@@ -46,8 +49,7 @@ func (a *Agent) Wipe() {
 func (a *Agent) WipeServers() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.catalog.wipe()
-	a.notify()
+	a.wipe()
 }
 
 // Sync compares the agent's own view with the catalog and repairs what
@@ -60,7 +62,7 @@ func (a *Agent) Sync() {
 }
 
 func (a *Agent) syncFull() {
-	n := a.catalog.nodes[NodeName]
+	n := a.catalog.nodes[a.name]
 	if n == nil {
 		n = &node{}
 	}
@@ -75,12 +77,12 @@ func (a *Agent) syncFull() {
 	if a.leader {
 		for id := range n.services {
 			if a.local.services[id] == nil && id != "consul" {
-				a.catalog.deregister(api.CatalogDeregistration{Node: NodeName, ServiceID: id})
+				a.catalog.deregister(api.CatalogDeregistration{Node: a.name, ServiceID: id})
 			}
 		}
 		for id := range n.checks {
 			if a.local.checks[id] == nil && id != serfCheckID {
-				a.catalog.deregister(api.CatalogDeregistration{Node: NodeName, CheckID: id})
+				a.catalog.deregister(api.CatalogDeregistration{Node: a.name, CheckID: id})
 			}
 		}
 	}
@@ -137,7 +139,9 @@ func (a *Agent) ElectLeader() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.leader = true
-	a.sync()
+	for _, each := range a.agents {
+		each.sync()
+	}
 }
 
 // SetCheck gives the check that was registered with the agent a new result,
