@@ -90,9 +90,9 @@ type Mesh struct {
 	transport *httpmesh.Transport
 	client    *http.Client
 
-	mu         sync.Mutex     // guards what follows
-	registrar  *consul.Client // for all registrations; nil before the first
-	registered []*registration.Registered
+	mu         sync.Mutex          // guards what follows
+	agent      *registration.Agent // for all registrations; nil before the first
+	registered []*registration.Registration
 	closeIdle  []func() // of the clients
 	closed     bool
 }
@@ -183,11 +183,11 @@ func (m *Mesh) Snapshots() []*catalog.Snapshot {
 func (m *Mesh) Balancer(service string) *balancer.Balancer { return m.transport.Balancer(service) }
 
 // Register begins an instance's life in Consul, over connections that the
-// watches can't starve. The Client, ConsulAddr, Trace and Log of cfg
-// are filled in where they are empty. It does not wait for Consul: an error means
+// watches can't starve and all registrations of the mesh share. The Agent,
+// ConsulAddr, Trace and Log of cfg are filled in where they are empty. It does not wait for Consul: an error means
 // a wrong setting or a closed mesh. Close the result to deregister; the mesh's
 // Close does so too.
-func (m *Mesh) Register(cfg registration.Config) (*registration.Registered, error) {
+func (m *Mesh) Register(cfg registration.Config) (*registration.Registration, error) {
 	if cfg.ConsulAddr == "" {
 		cfg.ConsulAddr = m.consul.HostPort()
 	}
@@ -202,21 +202,16 @@ func (m *Mesh) Register(cfg registration.Config) (*registration.Registered, erro
 	if m.closed {
 		return nil, fmt.Errorf("discovery: register %s: %w", cfg.Service, catalog.ErrClosed)
 	}
-	if cfg.Client == nil {
-		if m.registrar == nil {
-			near := m.consul
-			near.DialTimeout = registrarDial
-			client, closeIdle, err := consul.Open(near)
-			if err != nil {
+	if cfg.Client == nil && cfg.Agent == nil {
+		if m.agent == nil {
+			if err := m.openAgent(); err != nil {
 				return nil, fmt.Errorf("discovery: register %s: %w", cfg.Service, err)
 			}
-			m.registrar = client
-			m.closeIdle = append(m.closeIdle, closeIdle)
 		}
-		cfg.Client = m.registrar
+		cfg.Agent = m.agent
 	}
-	m.registered = slices.DeleteFunc(m.registered, func(r *registration.Registered) bool {
-		return r.Status().State == registration.StateGone // closed by its owner
+	m.registered = slices.DeleteFunc(m.registered, func(r *registration.Registration) bool {
+		return r.Status().State == registration.StateDeregistered // closed by its owner
 	})
 	registered, err := registration.Start(cfg)
 	if err != nil {
@@ -237,8 +232,8 @@ func (m *Mesh) Shutdown(ctx context.Context) error {
 // may be called twice.
 func (m *Mesh) Close() error {
 	m.mu.Lock()
-	registered, closeIdle := m.registered, m.closeIdle
-	m.registered, m.closeIdle, m.closed = nil, nil, true
+	registered, agent, closeIdle := m.registered, m.agent, m.closeIdle
+	m.registered, m.agent, m.closeIdle, m.closed = nil, nil, nil, true
 	m.mu.Unlock()
 
 	errs := make([]error, len(registered), len(registered)+2)
@@ -247,6 +242,9 @@ func (m *Mesh) Close() error {
 		leaving.Go(func() { errs[n] = r.Close() })
 	}
 	leaving.Wait()
+	if agent != nil {
+		agent.Close()
+	}
 	if m.transport != nil {
 		errs = append(errs, m.transport.Close())
 	}

@@ -109,7 +109,7 @@ func TestARegisteredInstanceIsFoundAndCalledByName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-registered.Seen()
+	_ = registered.Wait(t.Context())
 	eventually(t, "an answer by name", func() bool {
 		body, err := get(t, client, "http://order/orders/1")
 		return err == nil && body == "laptop"
@@ -152,7 +152,7 @@ func TestAnAbsentConsulIsNoErrorAndHoldsNobodyUp(t *testing.T) {
 		t.Errorf("got %v while nothing is known; want the caller's deadline", err)
 	}
 	agent.Mend()
-	<-registered.Seen()
+	_ = registered.Wait(t.Context())
 	eventually(t, "an answer once Consul is there", func() bool {
 		_, err := get(t, mesh, "http://order/")
 		return err == nil
@@ -198,7 +198,7 @@ func TestCloseDeregistersAndMayBeCalledTwice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		<-registered.Seen()
+		_ = registered.Wait(t.Context())
 	}
 	for range 2 {
 		if err := mesh.Close(); err != nil {
@@ -275,7 +275,7 @@ func TestTracesOfAllRoomsAreCalled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-registered.Seen()
+	_ = registered.Wait(t.Context())
 	if to := <-state; to != registration.StateRegistered {
 		t.Errorf("got state %s first; want registered", to)
 	}
@@ -297,7 +297,7 @@ func TestTwoMeshesMeetThroughARealConsul(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-registered.Seen()
+	_ = registered.Wait(t.Context())
 	eventually(t, "an answer by name", func() bool {
 		body, err := get(t, client, "http://order/orders/1")
 		return err == nil && body == "laptop"

@@ -42,13 +42,15 @@ func beGhost(consul string) {
 	}
 	port := server.Listener.Addr().(*net.TCPAddr).Port
 	r, err := mesh.Register(registration.Config{
-		Service: "order", ID: os.Getenv(ghostVariable + "_ID"), Port: port, Probe: "/readyz", ProbePort: port,
+		Service: "order", ID: os.Getenv(ghostVariable + "_ID"), Port: port, CheckPath: "/readyz", CheckPort: port,
 		Settle: time.Hour, SettleMax: time.Hour,
 	})
 	if err != nil {
 		fail(err)
 	}
-	<-r.Seen()
+	if err := r.Wait(context.Background()); err != nil {
+		fail(err)
+	}
 	fmt.Println("seen")
 	told := bufio.NewScanner(os.Stdin)
 	for told.Scan() {
@@ -177,7 +179,7 @@ func TestKilledInstanceIsOutOfUseAfterOneFailedDialAndOutOfTheCatalogSoon(t *tes
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-living.Seen()
+	_ = living.Wait(t.Context())
 
 	var mu sync.Mutex
 	var tries []httpmesh.Try

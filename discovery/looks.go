@@ -3,6 +3,8 @@ package discovery
 import (
 	"time"
 
+	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
+	"github.com/rollcall-mesh/rollcall/discovery/registration"
 	"github.com/rollcall-mesh/rollcall/discovery/watch"
 )
 
@@ -38,7 +40,25 @@ func (m *Mesh) looking(trace *watch.Trace) *watch.Trace {
 func (m *Mesh) look() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, r := range m.registered {
-		r.Look() // asks, and does not wait
+	if m.agent != nil {
+		m.agent.Look() // asks, and does not wait
 	}
+}
+
+// openAgent makes what all registrations share. The caller holds mu.
+func (m *Mesh) openAgent() error {
+	near := m.consul
+	near.DialTimeout = registrarDial
+	client, closeIdle, err := consul.Open(near)
+	if err != nil {
+		return err
+	}
+	m.agent, err = registration.NewAgent(registration.AgentConfig{
+		Client: client, CloseIdle: closeIdle, Trace: m.trace.Registration, Log: m.log,
+	})
+	if err != nil {
+		return err
+	}
+	m.closeIdle = append(m.closeIdle, closeIdle)
+	return nil
 }

@@ -102,6 +102,7 @@ var checkFields = map[string]func(*api.HealthCheck) string{
 	"ServiceID":   func(c *api.HealthCheck) string { return c.ServiceID },
 	"ServiceName": func(c *api.HealthCheck) string { return c.ServiceName },
 	"Status":      func(c *api.HealthCheck) string { return c.Status },
+	"Notes":       func(c *api.HealthCheck) string { return c.Notes },
 	"Type":        func(c *api.HealthCheck) string { return c.Type },
 }
 

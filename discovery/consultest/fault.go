@@ -118,7 +118,7 @@ func emptied(header, value string) Fault {
 		}
 		ans := a.answer(q, index, []struct{}{})
 		a.mu.Unlock()
-		if q.index == 0 || header == "X-Consul-Default-Acl-Policy" {
+		if !q.streaming || header == "X-Consul-Default-Acl-Policy" {
 			ans.header.Set(header, value)
 		}
 		write(w, ans)

@@ -7,14 +7,16 @@ import (
 )
 
 // filterTerm is the one form of comparison that is understood here.
-var filterTerm = regexp.MustCompile(`^\s*([A-Za-z.]+)\s*(==|!=)\s*(?:"([^"]*)"|` + "`([^`]*)`" + `)\s*`)
+var filterTerm = regexp.MustCompile(`^\s*([A-Za-z.]+)(?:\["([^"]*)"\])?\s*(==|!=)\s*(?:"([^"]*)"|` + "`([^`]*)`" + `)\s*`)
 
 // filterOr is what joins two.
 var filterOr = regexp.MustCompile(`^(?i:or)\b`)
 
 // filter returns a test for one entry, given its fields by selector. It
-// understands `Selector == "x"` and !=, and several of them joined with or.
-func filter[T any](expr string, fields map[string]func(T) string) (func(T) bool, error) {
+// understands `Selector == "x"` and !=, `Selector["key"] == "x"` of what maps
+// returns, where a key that is missing equals nothing, and several of them joined
+// with or.
+func filter[T any](expr string, fields map[string]func(T) string, maps ...func(T) map[string]string) (func(T) bool, error) {
 	if expr == "" {
 		return func(T) bool { return true }, nil
 	}
@@ -25,10 +27,20 @@ func filter[T any](expr string, fields map[string]func(T) string) (func(T) bool,
 			break
 		}
 		field := fields[m[1]]
+		if m[1] == "Meta" && len(maps) > 0 {
+			// No value of Consul's has a NUL, so a key that is missing equals none.
+			key := m[2]
+			field = func(v T) string {
+				if s, ok := maps[0](v)[key]; ok {
+					return s
+				}
+				return "\x00"
+			}
+		}
 		if field == nil {
 			return nil, &httpError{http.StatusInternalServerError, fmt.Sprintf("Failed to create boolean expression evaluator: Selector %q is not valid", m[1])}
 		}
-		want, equal := m[3]+m[4], m[2] == "=="
+		want, equal := m[4]+m[5], m[3] == "=="
 		terms = append(terms, func(v T) bool { return (field(v) == want) == equal })
 		if rest = rest[len(m[0]):]; rest == "" {
 			return func(v T) bool {

@@ -50,6 +50,8 @@ var nodeServiceFields = map[string]func(*api.AgentService) string{
 	"Address": func(s *api.AgentService) string { return s.Address },
 }
 
+func metaOf(s *api.AgentService) map[string]string { return s.Meta }
+
 // nodeServices is the answer about the services of a node; both are null for
 // one that is not known.
 type nodeServices struct {
@@ -60,7 +62,7 @@ type nodeServices struct {
 func (a *Agent) getNodeServices(r *http.Request) answer {
 	name := r.PathValue("node")
 	q := parseQuery(r)
-	keep, err := nodeFilter(name, q, nodeServiceFields)
+	keep, err := nodeFilter(name, q, nodeServiceFields, metaOf)
 	if err != nil {
 		return failed(err)
 	}
@@ -98,6 +100,7 @@ var nodeCheckFields = map[string]func(*api.HealthCheck) string{
 	"ServiceID":   func(c *api.HealthCheck) string { return c.ServiceID },
 	"ServiceName": func(c *api.HealthCheck) string { return c.ServiceName },
 	"Status":      func(c *api.HealthCheck) string { return c.Status },
+	"Notes":       func(c *api.HealthCheck) string { return c.Notes },
 }
 
 func (a *Agent) getNodeChecks(r *http.Request) answer {
@@ -130,12 +133,12 @@ func (a *Agent) getNodeChecks(r *http.Request) answer {
 }
 
 // nodeFilter returns the test of the filter, or what is wrong with the query.
-func nodeFilter[T any](name string, q query, fields map[string]func(T) string) (func(T) bool, error) {
+func nodeFilter[T any](name string, q query, fields map[string]func(T) string, maps ...func(T) map[string]string) (func(T) bool, error) {
 	if name == "" {
 		return nil, badRequest("Missing node name")
 	}
 	if q.err != nil {
 		return nil, q.err
 	}
-	return filter(q.params.Get("filter"), fields)
+	return filter(q.params.Get("filter"), fields, maps...)
 }

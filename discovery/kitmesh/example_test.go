@@ -49,7 +49,7 @@ func Example() {
 	}, nil)
 	registrar.Register()
 	defer registrar.Deregister()
-	<-registrar.Registered().Seen()
+	_ = registrar.Registered().Wait(context.Background())
 
 	find, err := kitmesh.Endpoint(mesh.Client(), http.MethodGet, "user",
 		func(_ context.Context, r *http.Request, id any) error {

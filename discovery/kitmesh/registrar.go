@@ -25,8 +25,8 @@ type Registrar struct {
 	// gone before it is registered anew. It is no mutex since that wait may be
 	// long, and a synctest bubble's time stands still while one is waited for.
 	turn    chan struct{}
-	current atomic.Pointer[registration.Registered] // nil while not registered
-	failed  atomic.Pointer[error]                   // of the last Register or Deregister; nil if none
+	current atomic.Pointer[registration.Registration] // nil while not registered
+	failed  atomic.Pointer[error]                     // of the last Register or Deregister; nil if none
 }
 
 // NewRegistrar returns a Registrar of one instance: cfg says which, and may
@@ -41,7 +41,7 @@ func NewRegistrar(mesh *discovery.Mesh, cfg registration.Config, log *slog.Logge
 }
 
 // Register begins the instance's life in Consul. It does not wait for Consul:
-// see Registered for when the entry was seen there. A wrong setting or a closed
+// see Registered, whose Wait tells when the entry was seen there. A wrong setting or a closed
 // mesh is logged. While the instance is registered it does nothing.
 func (r *Registrar) Register() {
 	r.turn <- struct{}{}
@@ -63,7 +63,7 @@ func (r *Registrar) Register() {
 }
 
 // Deregister takes the instance's entry out of Consul and waits until that is
-// done, which a Consul that does not answer holds up for cfg.Unreachable at
+// done, which a Consul that does not answer holds up for cfg.ConsulTimeout at
 // most. While the instance is not registered it does nothing. Requests that
 // arrive until others have learned of it are served only if the listener is
 // still open: to leave without losing one, call Drain of Registered first.
@@ -84,7 +84,7 @@ func (r *Registrar) Deregister() {
 // Registered returns the instance's life between Register and Deregister: its
 // state, when it was seen in the catalog, and its Drain. It is nil at other
 // times, and after a Register that failed.
-func (r *Registrar) Registered() *registration.Registered { return r.current.Load() }
+func (r *Registrar) Registered() *registration.Registration { return r.current.Load() }
 
 // Err returns what went wrong with the last Register or Deregister that did
 // something, nil if nothing.

@@ -67,7 +67,7 @@ func TestRegistrarRegistersOnceAndDeregisters(t *testing.T) {
 			for range 2 {
 				registrar.Register()
 			}
-			<-r.registrar.Registered().Seen()
+			_ = r.registrar.Registered().Wait(t.Context())
 			if n := r.entries(t); n != 1 {
 				t.Fatalf("got %d entries after Register; want 1", n)
 			}
@@ -99,7 +99,7 @@ func TestRegistrarRegistersOnceAndDeregisters(t *testing.T) {
 func TestRegistrarKeepsTheEntryThroughAWipe(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, r rig) {
 		r.registrar.Register()
-		<-r.registrar.Registered().Seen()
+		_ = r.registrar.Registered().Wait(t.Context())
 		r.agent.Wipe()
 		time.Sleep(5 * time.Second)
 		if n := r.entries(t); n != 1 {
@@ -129,7 +129,7 @@ func TestRegistrarDoesNotWaitForAnAbsentConsul(t *testing.T) {
 func TestRegisterWaitsForTheDeregisterBeforeIt(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, r rig) {
 		r.registrar.Register()
-		<-r.registrar.Registered().Seen()
+		_ = r.registrar.Registered().Wait(t.Context())
 		r.agent.Break("", consultest.Paused())
 		gone := make(chan struct{})
 		go func() {
@@ -147,7 +147,7 @@ func TestRegisterWaitsForTheDeregisterBeforeIt(t *testing.T) {
 			t.Errorf("Register took %v; want it to wait for 1s until the old entry is gone", took)
 		}
 		<-gone
-		<-r.registrar.Registered().Seen()
+		_ = r.registrar.Registered().Wait(t.Context())
 		if n := r.entries(t); n != 1 {
 			t.Errorf("got %d entries; want 1", n)
 		}
@@ -158,7 +158,7 @@ func TestRegisterWaitsForTheDeregisterBeforeIt(t *testing.T) {
 func TestRegistrarTellsOfADeregistrationThatFailed(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, r rig) {
 		r.registrar.Register()
-		<-r.registrar.Registered().Seen()
+		_ = r.registrar.Registered().Wait(t.Context())
 		r.agent.Break("", consultest.Refuse())
 		r.registrar.Deregister()
 		if err := r.registrar.Err(); err == nil || !strings.Contains(err.Error(), "order-1") {
@@ -223,7 +223,7 @@ func TestRegistrarMayBeUsedByManyAtOnce(t *testing.T) {
 		}
 		all.Wait()
 		r.registrar.Register()
-		<-r.registrar.Registered().Seen()
+		_ = r.registrar.Registered().Wait(t.Context())
 		r.registrar.Deregister()
 		time.Sleep(time.Minute) // nothing that was overtaken registers later
 		if n := r.entries(t); n != 0 {

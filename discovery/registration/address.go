@@ -1,7 +1,6 @@
 package registration
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +56,7 @@ func (machine) has(host string) bool {
 }
 
 // findHost returns the host to advertise now.
-func (c Config) findHost(ctx context.Context) (string, error) {
+func (c Config) findHost(ctx context.Context, s *sight) (string, error) {
 	if c.Host != "" {
 		return c.Host, nil
 	}
@@ -73,7 +72,31 @@ func (c Config) findHost(ctx context.Context) (string, error) {
 	if err := advertisable(host); err != nil {
 		return "", fmt.Errorf("find the address to advertise: the way to Consul (%s) begins at %s; want %w", addr, host, err)
 	}
+	if ip.IsLoopback() && c.ownsAgentOf(s) {
+		// An agent on each host is the normal case: others reach both there.
+		return s.address, nil
+	}
 	return host, nil
+}
+
+// ownsAgentOf reports whether the agent is on this machine, and others know it by
+// an address of this machine that is no loopback.
+func (c Config) ownsAgentOf(s *sight) bool {
+	ip, err := netip.ParseAddr(s.address)
+	return err == nil && !ip.IsLoopback() && advertisable(s.address) == nil && c.network.has(s.address)
+}
+
+// ErrLoopback is the trouble, wrapped, of an instance that is registered at a
+// loopback address though its agent is known to others by another: no other machine
+// or container can reach it.
+var ErrLoopback = errors.New("a loopback address is registered, which only this machine can reach: set registration.Config.Host to an address of this machine that others can connect to")
+
+// reach is ErrLoopback where it is due.
+func (c Config) reach(host string, s *sight) error {
+	if c.Host != "" || !loopback(host) || s.address == "" || loopback(s.address) {
+		return nil
+	}
+	return fmt.Errorf("%w; it is %s, found as the way to Consul, whose agent is known to others as %s", ErrLoopback, host, s.address)
 }
 
 // moved reports whether the host found earlier is no longer the machine's own.
@@ -110,16 +133,17 @@ func usable(host string) bool {
 // hostPort takes the host and port out of Consul's address. The error says what
 // is wanted.
 func hostPort(addr string) (string, error) {
-	want := errors.New("host:port or http(s)://host:port, with a port from 1 to 65535")
-	hp := addr
-	if scheme, _, ok := strings.Cut(addr, "://"); ok {
-		defaults := map[string]string{"http": "80", "https": "443"}
-		u, err := url.Parse(addr)
-		if err != nil || defaults[scheme] == "" {
-			return "", want
-		}
-		hp = net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), defaults[scheme]))
+	want := errors.New("host:port or a URL of http or https, with a port from 1 to 65535")
+	if !strings.Contains(addr, "://") {
+		addr = "http://" + addr
+	} else if u, err := url.Parse(addr); err == nil && u.Port() == "" {
+		addr = u.Scheme + "://" + net.JoinHostPort(u.Hostname(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
 	}
+	u, err := url.Parse(addr)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Port() == "" {
+		return "", want
+	}
+	hp := net.JoinHostPort(u.Hostname(), u.Port())
 	host, port, err := net.SplitHostPort(hp)
 	if err != nil || host == "" {
 		return "", want

@@ -23,8 +23,8 @@ func TestInstanceLivesInConsul(t *testing.T) {
 		"has a bare IPv6 address":                    hasBareIPv6,
 		"comes back after a wipe":                    comesBackAfterWipe,
 		"comes back after an operator's deregister":  comesBackAfterDeregister,
-		"comes back when the TTL check is lost":      func(t *testing.T, b backend) { comesBackWithCheck(t, b, rollcallCheck) },
-		"comes back when the HTTP check is lost":     func(t *testing.T, b backend) { comesBackWithCheck(t, b, probeCheck) },
+		"comes back when the TTL check is lost":      func(t *testing.T, b backend) { comesBackWithCheck(t, b, heartbeatCheck) },
+		"comes back when the HTTP check is lost":     func(t *testing.T, b backend) { comesBackWithCheck(t, b, httpCheck) },
 		"keeps its maintenance through a mend":       keepsMaintenance,
 		"beats without touching the index":           beatsWithoutTouchingIndex,
 		"takes over its ID and leaves no old check":  takesOverItsID,
@@ -49,7 +49,7 @@ func isRegisteredWhole(t *testing.T, b backend) {
 	cfg.Region, cfg.Zone = "eu", "eu-1"
 	r := begun(t, cfg)
 	e := seen(t, b.Client(), r)
-	got := []any{e.Service.ID, e.Service.Address, e.Service.Port, e.Service.Tags, e.Service.Meta, e.Service.Weights, e.Service.Locality}
+	got := []any{e.Service.ID, e.Service.Address, e.Service.Port, e.Service.Tags, userMeta(e), e.Service.Weights, e.Service.Locality}
 	want := []any{r.ID(), "127.0.0.1", 4000, cfg.Tags, cfg.Meta, api.AgentWeights{Passing: 3, Warning: 1}, &api.Locality{Region: "eu", Zone: "eu-1"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("entry (-want +got):\n%s", diff)
@@ -92,7 +92,7 @@ func isSeenBeforeRegistered(t *testing.T, b backend) {
 	c := b.Client()
 	cfg := settings(t, b)
 	found := make(chan bool, 10)
-	var r *Registered
+	var r *Registration
 	made := make(chan struct{})
 	cfg.Trace = &Trace{Changed: func(_, _ string, _, to State, _ string) {
 		if to == StateRegistered {
@@ -106,7 +106,9 @@ func isSeenBeforeRegistered(t *testing.T, b backend) {
 	if !<-found {
 		t.Error("registered before the entry and its checks are in the catalog")
 	}
-	<-r.Seen()
+	if err := r.Wait(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 func isFoundAtOnce(t *testing.T, b backend) {
@@ -156,7 +158,7 @@ func comesBackAfterDeregister(t *testing.T, b backend) {
 		t.Fatal(err)
 	}
 	eventually(t, "back after the deregister", func() bool { return status(t, c, r) == api.HealthPassing && len(d.all()) == 3 })
-	if diff := cmp.Diff([]string{"starting to registered", "registered to adrift", "adrift to registered"}, d.all()); diff != "" {
+	if diff := cmp.Diff([]string{"starting to registered", "registered to recovering", "recovering to registered"}, d.all()); diff != "" {
 		t.Errorf("changes (-want +got):\n%s", diff)
 	}
 }
@@ -212,8 +214,8 @@ func beatsWithoutTouchingIndex(t *testing.T, b backend) {
 	var d diary
 	cfg := settings(t, b)
 	cfg.Trace = d.trace()
-	cfg.Beat, cfg.Look = 100*time.Millisecond, 50*time.Millisecond
-	cfg.ProbeEvery = time.Minute // its first run changes the probe's output
+	cfg.HeartbeatInterval = 100 * time.Millisecond
+	cfg.CheckInterval = time.Minute // its first run changes the probe's output
 	r := begun(t, cfg)
 	index := func() uint64 {
 		_, meta, err := c.Health().Service(r.cfg.Service, "", false, nil)
@@ -222,8 +224,8 @@ func beatsWithoutTouchingIndex(t *testing.T, b backend) {
 		}
 		return meta.LastIndex
 	}
-	before, beats := index(), d.count(opBeat)
-	eventually(t, "ten beats", func() bool { return d.count(opBeat) >= beats+10 })
+	before, beats := index(), d.count(opHeartbeat)
+	eventually(t, "ten beats", func() bool { return d.count(opHeartbeat) >= beats+10 })
 	if after := index(); after != before {
 		t.Errorf("ten beats moved the index from %d to %d", before, after)
 	}
@@ -233,13 +235,13 @@ func takesOverItsID(t *testing.T, b backend) {
 	c := b.Client()
 	cfg := settings(t, b)
 	cfg.ID = cfg.Service + "-1"
-	cfg.Probe = ""
+	cfg.CheckPath = ""
 	log := newLines()
 	cfg.Log = slog.New(log)
 	err := c.Agent().ServiceRegister(&api.AgentServiceRegistration{
 		ID: cfg.ID, Name: cfg.Service, Address: "127.0.0.9", Port: 9999,
 		Checks: api.AgentServiceChecks{
-			{CheckID: rollcallCheck(cfg.ID), TTL: "30s", Status: api.HealthPassing},
+			{CheckID: heartbeatCheck(cfg.ID), TTL: "30s", Status: api.HealthPassing},
 			{CheckID: cfg.ID + ":old", TTL: "30s", Status: api.HealthPassing},
 		},
 	})
@@ -278,7 +280,7 @@ func drainsThenLeaves(t *testing.T, b backend) {
 		t.Fatal(err)
 	}
 	eventually(t, "gone", func() bool { return seen(t, c, r) == nil })
-	if diff := cmp.Diff([]string{"starting to registered", "registered to draining", "draining to gone"}, d.all()); diff != "" {
+	if diff := cmp.Diff([]string{"starting to registered", "registered to draining", "draining to deregistered"}, d.all()); diff != "" {
 		t.Errorf("changes (-want +got):\n%s", diff)
 	}
 }
@@ -287,7 +289,7 @@ func drainsWhenCritical(t *testing.T, b backend) {
 	cfg := settings(t, b)
 	cfg.Ready = func() error { return errors.New("no disk") }
 	cfg.Settle = 10 * time.Millisecond
-	cfg.Unreachable = 20 * time.Second
+	cfg.ConsulTimeout = 20 * time.Second
 	r := begun(t, cfg)
 	if err := r.Drain(t.Context()); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/hashicorp/consul/api"
 
@@ -20,11 +21,14 @@ import (
 
 // Config says what to register, and how to keep it true.
 type Config struct {
-	// Client of the agent to register with; required. It should have a
-	// connection to spare that watches can't take.
+	// Agent to register with, shared by the registrations of a process. nil means
+	// one of the registration's own, made of Client.
+	Agent *Agent
+	// Client of the agent; required. It should have connections to spare that
+	// watches can't take: three serve any number of registrations.
 	Client *api.Client
-	// ConsulAddr is the address that Client talks to, as host:port or
-	// http(s)://host:port (api.Client does not tell it). The local address of a
+	// ConsulAddr is the address that Client talks to, as host:port or a URL of
+	// http or https (api.Client does not tell it). The local address of a
 	// connection towards it is what is advertised. Needed only without Host.
 	ConsulAddr string
 
@@ -32,18 +36,21 @@ type Config struct {
 	// and '_', a letter or digit first. Required.
 	Service string
 	// ID of the entry, unique on the agent: 1 to 256 of the same characters.
-	// Empty means <service>-<hostname>-<port>. The instance owns its ID: an
-	// entry that another process left under it is taken over.
+	// Empty means <service>-<hostname>-<port>. At the start an entry that an
+	// earlier process left under it is taken over; see ErrIDTaken for later.
 	ID string
 	// Host to advertise: an IP address (IPv6 without brackets) or a host name.
 	// Empty means the local address of a connection towards ConsulAddr, found
-	// anew at each registration.
+	// anew at each registration. Where that is a loopback address, the agent is on
+	// this machine or seems so: then it is the address by which others know the
+	// agent, if this machine has that. Else ErrLoopback is said.
 	Host string
 	// Port that others connect to: 1 to 65535. Required.
 	Port int
 
-	// Tags and Meta of the entry. Consul takes at most 64 pairs, keys of up to
-	// 128 letters, digits, '-' and '_', values of up to 512 bytes.
+	// Tags and Meta of the entry, in UTF-8. Consul takes at most 64 pairs, of
+	// which 62 are left here, keys of up to 128 letters, digits, '-' and '_',
+	// values of up to 512 bytes.
 	Tags []string
 	Meta map[string]string
 	// Weight is the share of traffic asked for, relative to siblings: 1 to
@@ -53,54 +60,49 @@ type Config struct {
 	// takes no Zone without a Region.
 	Region, Zone string
 
-	// Probe is the path of an HTTP check that Consul runs on ProbePort of the
+	// CheckPath is the path of an HTTP check that Consul runs on CheckPort of the
 	// advertised host, such as "/readyz"; it finds hung processes and dead
 	// networks. Empty means no such check.
-	Probe     string
-	ProbePort int
-	// ProbeEvery is the interval of the HTTP check, 0 means 5s; ProbeTimeout its
-	// limit, 0 means 2s. Two failures in a row make it critical. Shorter finds
-	// the dead sooner and costs a request each.
-	ProbeEvery, ProbeTimeout time.Duration
+	CheckPath string
+	CheckPort int
+	// CheckInterval of the HTTP check: 0 means 5s, or CheckTimeout if that is
+	// longer. CheckTimeout is its limit: 0 means 2s, or CheckInterval if that is
+	// shorter. Two failures in a row make it critical. Shorter finds the dead
+	// sooner and costs a request each.
+	CheckInterval, CheckTimeout time.Duration
 
-	// Beat is the interval of heartbeats, 0 means 10s. TTL is how long the last
-	// one counts, 0 means 30s. TTL must be longer than Beat; two or more beats
-	// longer, so that a lost one is no news.
-	TTL, Beat time.Duration
-	// Look is how often the entry is looked up in the catalog when there is no
-	// reason to, give or take a fifth; 0 means 10s. Shorter mends sooner what was
-	// lost in silence, and costs Consul a filtered read of the service each time.
-	Look time.Duration
-	// Pulse is how often the agent is asked whether it has the entry's checks,
-	// and the cluster whether it has a leader, give or take a fifth; 0 means
-	// 750ms. Shorter mends sooner a lost check, and an entry that the servers
-	// behind a client agent lost with their data; it costs two small answers.
-	Pulse time.Duration
+	// TTL is how long a heartbeat counts: 0 means three times HeartbeatInterval,
+	// or 30s if that is 0 too. HeartbeatInterval must be shorter: 0 means a third
+	// of TTL; two or more within the TTL, so that a lost one is no news.
+	TTL, HeartbeatInterval time.Duration
 	// DeregisterAfter is how long Consul keeps the entry while one of its checks
 	// is critical. 0 means 1m, which is the least that Consul heeds.
 	DeregisterAfter time.Duration
 
-	// Ready says whether the instance can serve: nil, or why not. It is asked at
-	// each beat and look and at Refresh, must be quick, and must not depend on
-	// Consul or peers. A nil func means always ready.
+	// Ready says whether the instance can serve: nil, or why not. It is asked when
+	// the entry is written, at each heartbeat, and at Refresh; it must not depend
+	// on Consul or peers. One that panics, or has not returned after a second, says
+	// no. nil means always ready.
 	Ready func() error
 
 	// Settle is how long a drain waits after draining was seen in the catalog,
 	// for others to see it too. 0 means 500ms.
 	Settle time.Duration
-	// SettleMax bounds that wait while new requests still arrive. 0 means 3s.
+	// SettleMax bounds that wait while new requests still arrive. 0 means 3s, or
+	// Settle if that is longer.
 	SettleMax time.Duration
 	// Arrivals returns how many requests have arrived so far; it never falls.
-	// nil means unknown: a drain waits for Settle alone.
+	// nil means unknown, as does one that hangs or panics: a drain waits for
+	// Settle alone.
 	Arrivals func() uint64
-	// Unreachable is how long a Consul that does not answer may hold up Drain
+	// ConsulTimeout is how long a Consul that does not answer may hold up Drain
 	// and Close together. 0 means 2s.
-	Unreachable time.Duration
+	ConsulTimeout time.Duration
 
-	// Trace is told what happens; nil means nobody.
+	// Trace is told what happens; nil means none.
 	Trace *Trace
-	// Log gets changes of state at info and trouble once per outage at warn. nil
-	// discards them.
+	// Log gets changes of state at info, and trouble once per outage at warn or
+	// error. nil means slog.Default().
 	Log *slog.Logger
 
 	// network finds the address to advertise; tests replace it.
@@ -119,7 +121,7 @@ const (
 	maxIDBytes = 256
 	maxWeight  = 65535
 	// Consul's limits of a service's meta (agent/structs, metaMaxKeyPairs).
-	maxMetaPairs      = 64
+	maxMetaPairs      = 64 - 2 // processKey and writeKey
 	maxMetaKeyBytes   = 128
 	maxMetaValueBytes = 512
 	// Consul heeds no shorter deregister_critical_service_after.
@@ -131,16 +133,17 @@ const (
 func (c Config) filled() (Config, error) {
 	c.Tags, c.Meta = slices.Clone(c.Tags), maps.Clone(c.Meta)
 	c.Weight = cmp.Or(c.Weight, 1)
-	c.ProbeEvery = cmp.Or(c.ProbeEvery, 5*time.Second)
-	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, 2*time.Second)
-	c.TTL = cmp.Or(c.TTL, 30*time.Second)
-	c.Beat = cmp.Or(c.Beat, 10*time.Second)
-	c.Look = cmp.Or(c.Look, 10*time.Second)
-	c.Pulse = cmp.Or(c.Pulse, 750*time.Millisecond)
+	c.CheckInterval = cmp.Or(c.CheckInterval, max(5*time.Second, c.CheckTimeout))
+	c.CheckTimeout = cmp.Or(c.CheckTimeout, min(2*time.Second, c.CheckInterval))
+	c.TTL = cmp.Or(c.TTL, 3*c.HeartbeatInterval, 30*time.Second)
+	c.HeartbeatInterval = cmp.Or(c.HeartbeatInterval, c.TTL/3)
 	c.DeregisterAfter = cmp.Or(c.DeregisterAfter, minDeregisterAfter)
 	c.Settle = cmp.Or(c.Settle, 500*time.Millisecond)
-	c.SettleMax = cmp.Or(c.SettleMax, 3*time.Second)
-	c.Unreachable = cmp.Or(c.Unreachable, 2*time.Second)
+	c.SettleMax = cmp.Or(c.SettleMax, max(3*time.Second, c.Settle))
+	c.ConsulTimeout = cmp.Or(c.ConsulTimeout, 2*time.Second)
+	if c.Client == nil && c.Agent != nil {
+		c.Client = c.Agent.cfg.Client
+	}
 	if c.Ready == nil {
 		c.Ready = func() error { return nil }
 	}
@@ -148,7 +151,7 @@ func (c Config) filled() (Config, error) {
 		c.Trace = &Trace{}
 	}
 	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
+		c.Log = slog.Default()
 	}
 	if c.network == nil {
 		c.network = machine{}
@@ -171,7 +174,7 @@ func (c Config) validate() error {
 	const charset = "letters, digits, '-', '.' and '_'"
 	switch {
 	case c.Client == nil:
-		return bad("Client", "nil", "a client of Consul")
+		return bad("Client", "nil", "a client of Consul, that of Agent if there is one")
 	case catalog.CheckService(c.Service) != nil:
 		return bad("Service", strconv.Quote(c.Service), fmt.Sprintf("1 to %d %s, a letter or digit first", catalog.MaxServiceBytes, charset))
 	case c.Port < 1 || c.Port > 65535:
@@ -190,12 +193,17 @@ func (c Config) validate() error {
 	} else if _, err := hostPort(c.ConsulAddr); err != nil {
 		return fmt.Errorf("registration: ConsulAddr is %q; want %w, or Host set", c.ConsulAddr, err)
 	}
-	if c.Probe != "" {
+	if c.CheckPath != "" {
 		switch {
-		case !strings.HasPrefix(c.Probe, "/"):
-			return bad("Probe", strconv.Quote(c.Probe), "a path that begins with /")
-		case c.ProbePort < 1 || c.ProbePort > 65535:
-			return bad("ProbePort", c.ProbePort, "1 to 65535")
+		case !strings.HasPrefix(c.CheckPath, "/") || !utf8.ValidString(c.CheckPath):
+			return bad("CheckPath", strconv.Quote(c.CheckPath), "a path that begins with /, in UTF-8")
+		case c.CheckPort < 1 || c.CheckPort > 65535:
+			return bad("CheckPort", c.CheckPort, "1 to 65535")
+		}
+	}
+	for i, tag := range c.Tags {
+		if !utf8.ValidString(tag) {
+			return bad(fmt.Sprintf("Tags[%d]", i), strconv.Quote(tag), "UTF-8")
 		}
 	}
 	if err := c.validateMeta(); err != nil {
@@ -214,6 +222,10 @@ func (c Config) validateMeta() error {
 			return fmt.Errorf("registration: Meta has the key %q; want 1 to %d letters, digits, '-' and '_'", k, maxMetaKeyBytes)
 		case strings.HasPrefix(k, "consul-"):
 			return fmt.Errorf("registration: Meta has the key %q; want none that begins with consul-, which Consul keeps for itself", k)
+		case k == processKey || k == writeKey:
+			return fmt.Errorf("registration: Meta has the key %q; want another, since that one is rollcall's", k)
+		case !utf8.ValidString(v):
+			return fmt.Errorf("registration: Meta[%q] is %q; want UTF-8", k, v)
 		case len(v) > maxMetaValueBytes:
 			return fmt.Errorf("registration: Meta[%q] is %d bytes; want at most %d", k, len(v), maxMetaValueBytes)
 		}
@@ -226,25 +238,23 @@ func (c Config) validateTimes() error {
 		field string
 		value time.Duration
 	}{
-		{"ProbeEvery", c.ProbeEvery},
-		{"ProbeTimeout", c.ProbeTimeout},
+		{"CheckInterval", c.CheckInterval},
+		{"CheckTimeout", c.CheckTimeout},
 		{"TTL", c.TTL},
-		{"Beat", c.Beat},
-		{"Look", c.Look},
-		{"Pulse", c.Pulse},
+		{"HeartbeatInterval", c.HeartbeatInterval},
 		{"Settle", c.Settle},
 		{"SettleMax", c.SettleMax},
-		{"Unreachable", c.Unreachable},
+		{"ConsulTimeout", c.ConsulTimeout},
 	} {
 		if d.value < 0 {
 			return fmt.Errorf("registration: %s is %v; want more than 0, or 0 for the default", d.field, d.value)
 		}
 	}
 	switch {
-	case c.Beat >= c.TTL:
-		return fmt.Errorf("registration: Beat is %v; want less than TTL (%v)", c.Beat, c.TTL)
-	case c.ProbeTimeout > c.ProbeEvery:
-		return fmt.Errorf("registration: ProbeTimeout is %v; want at most ProbeEvery (%v)", c.ProbeTimeout, c.ProbeEvery)
+	case c.HeartbeatInterval >= c.TTL:
+		return fmt.Errorf("registration: HeartbeatInterval is %v; want less than TTL (%v)", c.HeartbeatInterval, c.TTL)
+	case c.CheckTimeout > c.CheckInterval:
+		return fmt.Errorf("registration: CheckTimeout is %v; want at most CheckInterval (%v)", c.CheckTimeout, c.CheckInterval)
 	case c.Settle > c.SettleMax:
 		return fmt.Errorf("registration: Settle is %v; want at most SettleMax (%v)", c.Settle, c.SettleMax)
 	case c.DeregisterAfter < minDeregisterAfter:

@@ -44,20 +44,24 @@ func TestStartNamesTheWrongSettingItsValueAndWhatIsWanted(t *testing.T) {
 		{func(c *Config) { c.Host = "fe80::1%eth0" }, `registration: Host is "fe80::1%eth0"; want an address that others can connect to`},
 		{func(c *Config) { c.Host = "[fd00::1]" }, `registration: Host is "[fd00::1]"; want an IP address, IPv6 without brackets`},
 		{func(c *Config) { c.Host = "order:4000" }, `registration: Host is "order:4000"; want an IP address`},
-		{func(c *Config) { c.ConsulAddr = "" }, `registration: ConsulAddr is ""; want host:port or http(s)://host:port, with a port from 1 to 65535, or Host set`},
+		{func(c *Config) { c.ConsulAddr = "" }, `registration: ConsulAddr is ""; want host:port or a URL of http or https, with a port from 1 to 65535, or Host set`},
 		{func(c *Config) { c.ConsulAddr = "consul" }, `registration: ConsulAddr is "consul"; want host:port`},
 		{func(c *Config) { c.ConsulAddr = "unix:///run/consul.sock" }, `registration: ConsulAddr is "unix:///run/consul.sock"; want host:port`},
-		{func(c *Config) { c.Probe = "readyz" }, `registration: Probe is "readyz"; want a path that begins with /`},
-		{func(c *Config) { c.Probe = "/readyz" }, "registration: ProbePort is 0; want 1 to 65535"},
+		{func(c *Config) { c.CheckPath = "readyz" }, `registration: CheckPath is "readyz"; want a path that begins with /`},
+		{func(c *Config) { c.CheckPath = "/readyz" }, "registration: CheckPort is 0; want 1 to 65535"},
 		{func(c *Config) { c.Meta = map[string]string{"a b": ""} }, `registration: Meta has the key "a b"; want 1 to 128`},
 		{func(c *Config) { c.Meta = map[string]string{"a.b": ""} }, `registration: Meta has the key "a.b"; want 1 to 128`},
 		{func(c *Config) { c.Meta = map[string]string{"consul-x": ""} }, `registration: Meta has the key "consul-x"; want none that begins with consul-`},
 		{func(c *Config) { c.Meta = map[string]string{"a": strings.Repeat("x", 513)} }, `registration: Meta["a"] is 513 bytes; want at most 512`},
 		{func(c *Config) { c.TTL = -time.Second }, "registration: TTL is -1s; want more than 0, or 0 for the default"},
-		{func(c *Config) { c.Look = -1 }, "registration: Look is -1ns; want more than 0, or 0 for the default"},
-		{func(c *Config) { c.Beat = 30 * time.Second }, "registration: Beat is 30s; want less than TTL (30s)"},
-		{func(c *Config) { c.ProbeTimeout = 6 * time.Second }, "registration: ProbeTimeout is 6s; want at most ProbeEvery (5s)"},
-		{func(c *Config) { c.Settle = 4 * time.Second }, "registration: Settle is 4s; want at most SettleMax (3s)"},
+		{func(c *Config) { c.Settle = -1 }, "registration: Settle is -1ns; want more than 0, or 0 for the default"},
+		{func(c *Config) { c.Tags = []string{"v1", "a\xff"} }, `registration: Tags[1] is "a\xff"; want UTF-8`},
+		{func(c *Config) { c.Meta = map[string]string{"a": "\xff"} }, `registration: Meta["a"] is "\xff"; want UTF-8`},
+		{func(c *Config) { c.Meta = map[string]string{"rollcall-process": "1"} }, `registration: Meta has the key "rollcall-process"; want another`},
+		{func(c *Config) { c.CheckPath = "/\xff" }, `registration: CheckPath is "/\xff"; want a path`},
+		{func(c *Config) { c.HeartbeatInterval, c.TTL = 30*time.Second, 30*time.Second }, "registration: HeartbeatInterval is 30s; want less than TTL (30s)"},
+		{func(c *Config) { c.CheckTimeout, c.CheckInterval = 6*time.Second, 5*time.Second }, "registration: CheckTimeout is 6s; want at most CheckInterval (5s)"},
+		{func(c *Config) { c.Settle, c.SettleMax = 4*time.Second, 3*time.Second }, "registration: Settle is 4s; want at most SettleMax (3s)"},
 		{func(c *Config) { c.DeregisterAfter = time.Second }, "registration: DeregisterAfter is 1s; want at least 1m0s"},
 	} {
 		cfg := valid(t)
@@ -86,6 +90,13 @@ func TestStartTakesTheBoundsThemselves(t *testing.T) {
 		func(c *Config) { c.ConsulAddr = "https://consul.example" },
 		func(c *Config) { c.ConsulAddr = "[fd00::1]:8500" },
 		func(c *Config) { c.Settle = c.SettleMax },
+		func(c *Config) { c.TTL = 10 * time.Second }, // the other defaults follow
+		func(c *Config) { c.HeartbeatInterval = time.Minute },
+		func(c *Config) { c.CheckInterval = time.Second },
+		func(c *Config) { c.CheckTimeout = 20 * time.Second },
+		func(c *Config) { c.Settle = 10 * time.Second },
+		func(c *Config) { c.ConsulAddr = "consul:8500/" },
+		func(c *Config) { c.ConsulAddr = "https://consul.example/prefix" },
 	} {
 		cfg := valid(t)
 		set(&cfg)
@@ -102,12 +113,14 @@ func TestStartTakesTheBoundsThemselves(t *testing.T) {
 
 func TestConsulAddressIsTakenApart(t *testing.T) {
 	for in, want := range map[string]string{
-		"consul:8500":          "consul:8500",
-		"http://consul:8500/":  "consul:8500",
-		"http://consul":        "consul:80",
-		"https://consul":       "consul:443",
-		"https://[fd00::1]":    "[fd00::1]:443",
-		"http://[fd00::1]:850": "[fd00::1]:850",
+		"consul:8500":           "consul:8500",
+		"http://consul:8500/":   "consul:8500",
+		"http://consul":         "consul:80",
+		"consul:8500/":          "consul:8500",
+		"https://consul/prefix": "consul:443",
+		"https://consul":        "consul:443",
+		"https://[fd00::1]":     "[fd00::1]:443",
+		"http://[fd00::1]:850":  "[fd00::1]:850",
 	} {
 		if got, err := hostPort(in); err != nil || got != want {
 			t.Errorf("hostPort(%q) is %q, %v; want %q", in, got, err, want)
@@ -141,7 +154,7 @@ func TestSettingsAreCopied(t *testing.T) {
 
 func TestEntryHasTwoChecksAsConsulWantsThem(t *testing.T) {
 	cfg := valid(t)
-	cfg.ID, cfg.Probe, cfg.ProbePort = "order-1", "/readyz", 4001
+	cfg.ID, cfg.CheckPath, cfg.CheckPort = "order-1", "/readyz", 4001
 	cfg, err := cfg.filled()
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +186,7 @@ func TestEntryNeverBeginsAsPassingUnlessItShould(t *testing.T) {
 		{api.HealthCritical, "/readyz", true, []string{api.HealthWarning, api.HealthCritical}},
 		{api.HealthCritical, "", false, []string{api.HealthCritical}},
 	} {
-		cfg := Config{ID: "a", Probe: c.probe, ProbePort: 1}
+		cfg := Config{ID: "a", CheckPath: c.probe, CheckPort: 1}
 		var got []string
 		for _, k := range cfg.entry("10.0.0.1", word{status: c.status}, c.maintenance).Checks {
 			got = append(got, k.Status)
@@ -188,7 +201,7 @@ func TestFoundAddressMustBeOneToConnectTo(t *testing.T) {
 	for addr, ok := range map[string]bool{"10.0.0.7": true, "fd00::7": true, "0.0.0.0": false, "::": false, "fe80::1%eth0": false, "ff02::1": false} {
 		cfg := valid(t)
 		cfg.network = &cable{addr: netip.MustParseAddr(addr)}
-		host, err := cfg.findHost(t.Context())
+		host, err := cfg.findHost(t.Context(), &sight{})
 		if (err == nil) != ok || ok && host != addr {
 			t.Errorf("findHost with %s is %q, %v; want it taken: %t", addr, host, err, ok)
 		}
@@ -217,7 +230,7 @@ func TestStatesHaveNames(t *testing.T) {
 		names = append(names, string(b))
 	}
 	names = append(names, State(9).String())
-	if diff := cmp.Diff([]string{"starting", "registered", "adrift", "draining", "gone", "state(9)"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"starting", "registered", "recovering", "draining", "deregistered", "state(9)"}, names); diff != "" {
 		t.Errorf("names (-want +got):\n%s", diff)
 	}
 }

@@ -3,18 +3,21 @@ package registration
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
-
-	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
 )
 
 // beginDrain makes draining the word from now on, to be told at once, whatever
 // went on before.
 func (l *life) beginDrain() {
 	l.draining = true
-	l.enter(StateDraining, "asked to")
-	l.agent, l.lookup = backoff{}, backoff{}
-	l.beatAt, l.lookAt, l.looks = time.Now(), time.Now(), 0
+	l.enter(StateDraining, "asked to", nil)
+	l.retry, l.beatAt, l.writeAt = backoff{}, time.Time{}, time.Time{}
+	if !l.mayExist {
+		l.endDrain() // no other can know the instance
+	}
 }
 
 // beginSettle starts the wait for others to see what we have seen: that we are
@@ -23,23 +26,21 @@ func (l *life) beginSettle() {
 	if !l.drainBy.Stop() {
 		return
 	}
-	l.enter(StateDraining, "seen in the catalog")
+	l.enter(StateDraining, "seen in the catalog", nil)
 	now := time.Now()
-	l.arrivals = l.arrived()
+	l.arrived = l.countArrivals()
 	l.settleAt, l.settleEnd = now.Add(l.cfg.Settle), now.Add(l.cfg.SettleMax)
 }
 
-// settling reports whether that wait is on. Meanwhile nothing is read or mended,
-// and a beat gets no longer than the wait: Consul must not hold it up.
+// settling reports whether that wait is on. Meanwhile nothing is written but
+// heartbeats.
 func (l *life) settling() bool { return !l.settleAt.IsZero() }
 
 // settle ends the drain when no request has arrived for a settle time.
-func (l *life) settle(now time.Time) {
-	if now.Before(l.settleAt) {
-		return
-	}
-	if arrived := l.arrived(); arrived != l.arrivals && now.Before(l.settleEnd) {
-		l.arrivals = arrived
+func (l *life) settle(context.Context, context.Context) {
+	now := time.Now()
+	if n := l.countArrivals(); n != l.arrived && now.Before(l.settleEnd) {
+		l.arrived = n
 		l.settleAt = earlier(now.Add(l.cfg.Settle), l.settleEnd)
 		return
 	}
@@ -47,41 +48,86 @@ func (l *life) settle(now time.Time) {
 	l.endDrain()
 }
 
-func (l *life) arrived() uint64 {
+// countArrivals is what Arrivals says; where it says nothing, as many as before.
+func (l *life) countArrivals() uint64 {
 	if l.cfg.Arrivals == nil {
-		return 0
+		return l.arrived
 	}
-	return l.cfg.Arrivals()
+	ctx, cancel := context.WithTimeout(context.Background(), l.cfg.Settle)
+	defer cancel()
+	n, err := l.arrivals.ask(ctx)
+	if err != nil {
+		return l.arrived
+	}
+	return n
 }
 
 // leave deregisters what may be there, and tries again until ctx ends. No other
-// call can be in flight, so nothing brings the entry back.
+// call of this registration can be in flight, so nothing brings the entry back.
 func (l *life) leave(ctx context.Context) {
-	if !l.mayExist {
-		l.enter(StateGone, "was never registered")
+	switch {
+	case l.taken:
+		l.enter(StateDeregistered, "its ID is another process's", nil)
+		return
+	case !l.mayExist:
+		l.enter(StateDeregistered, "was never registered", nil)
 		return
 	}
-	if err := l.deregisterUntil(ctx); err != nil {
-		l.closed = fmt.Errorf("deregister %s: %w", l.cfg.ID, err)
-		l.enter(StateGone, "left without deregistering: "+err.Error())
-		return
+	var wait backoff
+	for {
+		err := l.leaveOnce(ctx)
+		if err == nil {
+			l.enter(StateDeregistered, "deregistered", nil)
+			return
+		}
+		wait.failed(err)
+		if ctx.Err() == nil {
+			pause(ctx, time.Until(wait.until), nil)
+		}
+		if ctx.Err() != nil {
+			l.closed = fmt.Errorf("deregister %s: %w", l.cfg.ID, err)
+			l.enter(StateDeregistered, "left without deregistering: "+err.Error(), err)
+			return
+		}
 	}
-	l.enter(StateGone, "deregistered")
 }
 
-func (l *life) deregisterUntil(ctx context.Context) error {
-	var wait consul.Backoff
-	for {
-		err := l.deregister(ctx)
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		timer := time.NewTimer(wait.Next(err))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+// leaveOnce deregisters at the agent that answers, and returns an error while an
+// entry may be at another.
+func (l *life) leaveOnce(ctx context.Context) error {
+	delete(l.nodes, "") // was written before the node was known, which is all that can be known
+	node := ""
+	if len(l.nodes) > 1 || l.agent.sight().err != nil {
+		var err error
+		if node, _, err = l.agent.identify(ctx); err != nil {
 			return err
 		}
 	}
+	own, err := l.readOwn(ctx)
+	if err != nil {
+		return err
+	}
+	if own.ours {
+		if err := l.deregister(ctx); err != nil {
+			return err
+		}
+	}
+	if node == "" && !own.ours && len(l.nodes) > 0 { // not here: is this the agent that has it?
+		if node, _, err = l.agent.identify(ctx); err != nil {
+			return err
+		}
+	}
+	if node == "" { // can't be told apart
+		clear(l.nodes)
+	}
+	delete(l.nodes, node)
+	if own.ours && len(l.nodes) == 1 && node == "" {
+		clear(l.nodes)
+	}
+	if len(l.nodes) == 0 {
+		return nil
+	}
+	l.agent.cfg.CloseIdle()
+	left := strings.Join(slices.Sorted(maps.Keys(l.nodes)), ", ")
+	return fmt.Errorf("%w; the entry may still be at node %s", ErrSeveralAgents, left)
 }

@@ -109,8 +109,8 @@ func TestUnreachableConsulHoldsDrainAndCloseTwoSecondsTogether(t *testing.T) {
 					if name != "can't be read" && name != "has no leader" && err == nil {
 						t.Error("close says that it deregistered; want an error")
 					}
-					if got := r.Status().State; got != StateGone {
-						t.Errorf("state is %v; want gone", got)
+					if got := r.Status().State; got != StateDeregistered {
+						t.Errorf("state is %v; want deregistered", got)
 					}
 				})
 			})
@@ -135,7 +135,7 @@ func TestUnreachableConsulHoldsCloseTwoSeconds(t *testing.T) {
 
 func TestConsulThatHangsDuringTheSettleTimeDoesNotProlongIt(t *testing.T) {
 	in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
-		cfg.Beat, cfg.Look = 200*time.Millisecond, 100*time.Millisecond
+		cfg.HeartbeatInterval = 200 * time.Millisecond
 		cfg.Settle, cfg.SettleMax = time.Second, time.Second
 		r := begun(t, cfg)
 		began := time.Now()
@@ -155,7 +155,7 @@ func TestConsulThatHangsDuringTheSettleTimeDoesNotProlongIt(t *testing.T) {
 func TestWipeDuringTheSettleTimeBringsNobodyBack(t *testing.T) {
 	in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
 		c := agent.Client()
-		cfg.Beat, cfg.Look = 200*time.Millisecond, 100*time.Millisecond
+		cfg.HeartbeatInterval = 200 * time.Millisecond
 		cfg.Settle, cfg.SettleMax = 2*time.Second, 2*time.Second
 		r := begun(t, cfg)
 		done := make(chan error, 1)
@@ -259,7 +259,7 @@ func TestCloseTwiceAndByManyIsOneDeregistration(t *testing.T) {
 					t.Error(err)
 				}
 				if seen(t, c, r) != nil {
-					t.Error("Close returned before the entry was gone")
+					t.Error("Close returned before the entry was deregistered")
 				}
 			})
 		}
@@ -271,8 +271,8 @@ func TestCloseTwiceAndByManyIsOneDeregistration(t *testing.T) {
 		if n := len(agent.Requests("/v1/agent/service/deregister/")); n != 1 {
 			t.Errorf("deregistered %d times; want once", n)
 		}
-		if got := r.Status().State; got != StateGone {
-			t.Errorf("state is %v; want gone", got)
+		if got := r.Status().State; got != StateDeregistered {
+			t.Errorf("state is %v; want deregistered", got)
 		}
 	})
 }
@@ -304,7 +304,7 @@ func TestCloseOfAnEntryThatIsGoneIsNoError(t *testing.T) {
 
 // TestDeregisteredStaysGone closes in the middle of whatever is going on.
 func TestDeregisteredStaysGone(t *testing.T) {
-	stays := func(t *testing.T, agent *consultest.Agent, c *api.Client, r *Registered) {
+	stays := func(t *testing.T, agent *consultest.Agent, c *api.Client, r *Registration) {
 		t.Helper()
 		for range 10 {
 			if seen(t, c, r) != nil {
@@ -326,6 +326,7 @@ func TestDeregisteredStaysGone(t *testing.T) {
 				}
 				before := len(agent.Requests(path))
 				r.Refresh()
+				r.agent.Look()
 				eventually(t, "in flight", func() bool { return len(agent.Requests(path)) > before })
 				time.AfterFunc(500*time.Millisecond, func() { agent.Mend() })
 				if err := r.Close(); err != nil {
@@ -344,7 +345,7 @@ func TestDeregisteredStaysGone(t *testing.T) {
 				agent := consultest.New(t)
 				c := agent.Client()
 				cfg := settings(t, agent)
-				cfg.Beat = 100 * time.Millisecond
+				cfg.HeartbeatInterval = 100 * time.Millisecond
 				r := start(t, cfg)
 				time.Sleep(time.Duration(rng.IntN(20)) * time.Millisecond)
 				switch upset {

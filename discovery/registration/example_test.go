@@ -29,7 +29,7 @@ func ExampleStart() {
 		fmt.Println(err)
 		return
 	}
-	<-instance.Seen()
+	_ = instance.Wait(context.Background())
 	show(client)
 
 	// On SIGTERM, before the listener closes:

@@ -2,7 +2,10 @@ package registration
 
 import (
 	"context"
-	"math/rand/v2"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptrace"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -11,59 +14,72 @@ import (
 )
 
 const (
-	// callTimeout bounds each call: the API client has no limit of its own.
-	callTimeout = 5 * time.Second
-	// unseenAfter is how long an entry may stay out of the catalog after Consul
-	// took it, before it is registered anew.
-	unseenAfter = 5 * time.Second
+	// unseenAfter is how long an entry or a word may stay out of the catalog after
+	// Consul took it, before it is written anew; unheardAfter the same for the word
+	// of a drain, which has little time.
+	unseenAfter  = 5 * time.Second
+	unheardAfter = 500 * time.Millisecond
 	// mendPause is the time between two registrations whose entries vanished:
-	// somebody deregisters what we register, and must not be met with a race.
+	// what somebody deregisters again and again must not be a race.
 	mendPause = time.Second
-	// Looking for what was just written begins soon and slows down.
-	lookSoonest = 10 * time.Millisecond
-	lookSlowest = 500 * time.Millisecond
-	// lookSpacing is the least time between two looks that somebody asked for.
-	lookSpacing = 100 * time.Millisecond
-	// idle is for ever, as far as a timer is concerned.
-	idle = time.Hour
+	// takenPause is the time between two looks at an entry under our ID that is
+	// another process's.
+	takenPause = 10 * time.Second
 )
 
-// life is what the instance's goroutine knows. Nobody else touches it.
+// never is for ever, as far as a timer is concerned.
+func never() time.Time { return time.Now().Add(time.Hour) }
+
+// life is what the instance's goroutine knows; it alone touches it. It compares
+// what is wanted (the Config, and the word of the heartbeat check) with what was
+// written and with what the catalog has (the agent's sight), and does one repair
+// at a time.
 type life struct {
-	*Registered
+	*Registration
+	ready    asked[error]
+	arrivals asked[uint64]
+	draining bool // what is wanted
 
-	// written: Consul took the entry as it should be, as far as we know.
-	// mayExist: an entry of ours may be there, written or not.
-	written, mayExist bool
-	writtenAt         time.Time
-	host, node        string  // advertised, and Consul's node that holds it ("" is unknown)
-	maintenance       *string // the reason of a maintenance mode that a mend must put back
+	written  *written // what Consul took; nil: the entry is to be written
+	told     word     // what the heartbeat check says by now; zero: unknown
+	toldAt   time.Time
+	token    string    // that went with it
+	shown    bool      // the catalog had what was written
+	heard    bool      // and what was told
+	doubted  time.Time // when the agent did not know the check; zero: it does
+	taken    bool      // the ID is another process's
+	mayExist bool      // an entry of ours may be at one of the nodes
+	nodes    map[string]bool
+	// maintenance is the reason of an operator's, which we took away with the entry
+	// and must put back.
+	maintenance *string
 
-	told   word      // what the check says by now; zero if unknown
-	beatAt time.Time // next beat
-	lookAt time.Time // next look
-	looks  int       // looks in vain at what was written
-	inView bool      // the last look found the entry as it should be
+	beatAt   time.Time // next heartbeat
+	writeAt  time.Time // earliest next write
+	retry    backoff   // after calls that failed
+	warned   bool      // of this trouble
+	unproven bool      // warned that what was written is not seen
 
-	lookedAt    time.Time // when the last look was answered
-	pulseAt     time.Time // next pulse, while in view
-	own         question  // held open at the agent
-	rival       rivalry
-	nodeChecked bool // warnOfNode has had its say
-
-	agent  backoff // after calls that the agent answers itself
-	lookup backoff // after readings of the catalog
-	unsure bool    // whether the cluster has a leader
-	warned bool    // this outage is logged
-
-	draining  bool
 	settleAt  time.Time // end of the present settle window; zero outside of one
 	settleEnd time.Time // end of all of them
-	arrivals  uint64    // at the start of the window
+	arrived   uint64    // at the start of the window
 }
 
-func newLife(r *Registered) *life {
-	return &life{Registered: r, unsure: true, own: question{answers: make(chan heldAnswer, 1)}}
+// written is an entry as Consul took it.
+type written struct {
+	host   string
+	number string // its writeKey
+	token  string // sent with it: the agent keeps that for what it tells the servers
+	at     time.Time
+}
+
+func newLife(r *Registration) *life {
+	return &life{
+		Registration: r,
+		ready:        asked[error]{name: "Ready", f: r.cfg.Ready},
+		arrivals:     asked[uint64]{name: "Arrivals", f: r.cfg.Arrivals},
+		nodes:        map[string]bool{},
+	}
 }
 
 // run is the instance's life. all ends when Close runs out of time, stay when
@@ -71,8 +87,7 @@ func newLife(r *Registered) *life {
 func (l *life) run(all, stay, calm context.Context) {
 	defer close(l.ended)
 	defer l.endDrain()
-	defer l.letGo()
-	drain := calm.Done()
+	drain, reads := calm.Done(), calm
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -81,116 +96,230 @@ func (l *life) run(all, stay, calm context.Context) {
 		case <-drain:
 		case <-l.refresh:
 			l.beatAt = time.Now()
-		case <-l.lookNow:
-			l.doubt()
-		case a := <-l.own.answers:
-			l.heard(a)
+		case <-l.news:
 		case <-timer.C:
 		}
 		if stay.Err() != nil {
-			l.letGo()
 			l.leave(all)
 			return
 		}
 		if !l.draining && calm.Err() != nil {
-			drain = nil
+			drain, reads = nil, stay
 			l.beginDrain()
 		}
-		if l.draining {
-			l.act(stay, all)
-		} else {
-			l.act(calm, all)
+		l.observe()
+		step, at := l.plan()
+		if step != nil && !time.Now().Before(at) {
+			step(l, reads, all)
+			l.observe()
+			_, at = l.plan()
 		}
-		l.hold(stay)
-		timer.Reset(time.Until(l.next()))
+		timer.Reset(time.Until(at))
 	}
 }
 
-// act does what is due: one thing, so that whoever asks meanwhile waits for no
-// more than that.
-func (l *life) act(reads, writes context.Context) {
-	now := time.Now()
-	if l.draining && !l.mayExist {
-		l.endDrain() // nobody can know the instance
-		return
-	}
-	want := l.word()
-	beatDue := l.written && (!now.Before(l.beatAt) || want.status != l.told.status)
-	lookDue := !now.Before(l.lookAt) && !now.Before(l.lookup.until)
-	switch {
-	case l.settling():
-		l.settle(now)
-		if l.settling() && beatDue && !now.Before(l.agent.until) {
-			ctx, cancel := context.WithDeadline(writes, l.settleAt)
-			l.beat(ctx, want)
-			cancel()
-		}
-	case now.Before(l.agent.until):
-	case beatDue:
-		l.beat(writes, want)
-	case l.unsure && (lookDue || !l.written):
-		l.askForLeader(reads)
-	case !l.written:
-		l.mend(reads, writes, want)
-	case lookDue:
-		l.look(reads)
-	case l.watching() && !now.Before(l.pulseAt):
-		l.pulse(reads)
-	}
-}
-
-// next returns when act has something to do again.
-func (l *life) next() time.Time {
+// plan returns what is to be done next, and when. reads and writes are the
+// contexts of what may be cut short by Drain and Close, and of what may not.
+func (l *life) plan() (step func(l *life, reads, writes context.Context), at time.Time) {
+	s := l.agent.sight()
+	beat := later(l.beatAt, l.retry.until)
 	switch {
 	case l.draining && !l.mayExist:
-		return time.Now().Add(idle)
-	case l.settling() && l.written:
-		return earlier(l.settleAt, later(l.beatAt, l.agent.until))
+		return nil, never()
 	case l.settling():
-		return l.settleAt
-	case !l.written:
-		return l.agent.until
+		if l.written != nil && beat.Before(l.settleAt) {
+			return (*life).beatBriefly, beat
+		}
+		return (*life).settle, l.settleAt
+	case l.written == nil && s.err != nil:
+		return nil, never() // the agent tells when Consul answers
+	case l.written == nil:
+		return (*life).write, later(l.writeAt, l.retry.until)
+	case s.away:
+		return nil, never()
+	case s.err != nil:
+		return (*life).beat, beat
 	}
-	due := earlier(l.beatAt, later(l.lookAt, l.lookup.until))
-	if !l.watching() {
-		return later(l.agent.until, due)
+	if at := l.rewriteAt(s); at.Before(beat) {
+		return (*life).writeAnew, at
 	}
-	due = later(l.agent.until, earlier(due, l.pulseAt))
-	if !l.own.open {
-		due = earlier(due, l.own.wait.until)
-	}
-	return due
+	return (*life).beat, beat
 }
 
-// watching reports whether the entry is where it should be, and to be kept there.
-func (l *life) watching() bool { return l.inView && !l.draining }
+// rewriteAt returns when what was written is to be written anew for want of proof.
+func (l *life) rewriteAt(s *sight) time.Time {
+	within := unseenAfter
+	if l.draining {
+		within = unheardAfter
+	}
+	switch {
+	case s.entries == nil || s.checks == nil:
+		return never() // writing would show no more
+	case !l.shown:
+		return later(l.written.at.Add(unseenAfter), l.retry.until)
+	case !l.heard:
+		return later(l.toldAt.Add(within), l.retry.until)
+	case l.token != l.written.token:
+		// The agent tells the servers of the entry with the token that it was
+		// registered with, for as long as that is one.
+		return later(l.writeAt, l.retry.until)
+	}
+	return never()
+}
 
-// call does one exchange with Consul, bounded by callTimeout.
+// observe compares what was written with what the catalog has.
+func (l *life) observe() {
+	s := l.agent.sight()
+	switch {
+	case s.err != nil:
+		l.trouble(s.err)
+	case l.written == nil:
+	case s.entries == nil:
+		if s.node == "" && time.Since(l.written.at) > time.Second {
+			l.enter(StateRecovering, "written, but not to be looked up: "+errNodeUnreadable.Error(), errNodeUnreadable)
+		}
+	default:
+		l.compare(s)
+	}
+}
+
+func (l *life) compare(s *sight) {
+	beat, wrong := l.find(s)
+	if wrong == "" && beat == nil {
+		return // not known yet
+	}
+	if wrong != "" {
+		if l.shown {
+			l.vanished(wrong)
+		} else {
+			l.enter(StateRecovering, wrong, errNotSeen)
+		}
+		return
+	}
+	if l.cfg.Host == "" && loopback(l.written.host) && l.cfg.ownsAgentOf(s) {
+		l.vanished("the agent is on this machine, and known to others as " + s.address)
+		return
+	}
+	l.shown, l.warned = true, false
+	why, err := "seen in the catalog", l.cfg.reach(l.written.host, s)
+	if err != nil {
+		why += ": " + err.Error()
+	}
+	if l.retry.failures < 2 {
+		l.enter(StateRegistered, why, err)
+	}
+	select {
+	case <-l.seen:
+	default:
+		close(l.seen)
+	}
+	switch arrived := beat.Status == l.told.status; {
+	case arrived:
+		l.heard, l.unproven = true, false
+	case l.heard: // the TTL ran out, or an operator changed it
+		l.heard, l.beatAt = false, time.Now()
+	}
+	if !l.doubted.IsZero() && s.met.After(l.doubted) {
+		l.beatAt = time.Time{} // at once: does the agent know it now?
+	}
+	if l.draining && beat.Status == api.HealthCritical {
+		l.beginSettle()
+	}
+}
+
+// find returns the heartbeat check of our entry in the catalog, or what is wrong;
+// neither if that is not known yet.
+func (l *life) find(s *sight) (beat *api.HealthCheck, wrong string) {
+	if wrong := l.differs(s.entries[l.cfg.ID]); wrong != "" {
+		return nil, wrong
+	}
+	beat = s.checks[heartbeatCheck(l.cfg.ID)]
+	switch {
+	case s.checks == nil:
+	case beat == nil:
+		return nil, "the catalog has the entry without its heartbeat check"
+	case l.cfg.CheckPath != "" && s.checks[httpCheck(l.cfg.ID)] == nil:
+		return nil, "the catalog has the entry without its HTTP check"
+	}
+	return beat, ""
+}
+
+// call does one exchange with the agent.
 func (l *life) call(ctx context.Context, op string, do func(q *api.QueryOptions) error) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	err := consul.Clip(do((&api.QueryOptions{}).WithContext(ctx)))
-	if f := l.cfg.Trace.Attempted; f != nil {
-		f(l.cfg.Service, l.cfg.ID, op, err)
-	}
-	return err
+	return l.agent.call(ctx, l.attempted(op), do)
 }
 
-// vanished notes that the entry must be written anew, and why.
-func (l *life) vanished(why string) {
-	l.written, l.inView = false, false
-	l.told = word{}
-	l.letGo()
-	l.enter(StateAdrift, why)
-	if since := time.Since(l.writtenAt); since < mendPause {
-		l.agent.hold(mendPause - since)
+func (l *life) attempted(op string) func(error) {
+	return func(err error) {
+		if f := l.cfg.Trace.Attempted; f != nil {
+			l.calls.do(func() { f(l.cfg.Service, l.cfg.ID, op, err) })
+		}
 	}
+}
+
+// withToken has *token set to the token that the context's call sends.
+func withToken(ctx context.Context, token *string) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteHeaderField: func(key string, value []string) {
+			if http.CanonicalHeaderKey(key) == "X-Consul-Token" && len(value) > 0 {
+				*token = value[0]
+			}
+		},
+	})
+}
+
+// vanished notes that the entry is to be written anew, and why.
+func (l *life) vanished(why string) {
+	if l.written != nil {
+		l.writeAt = l.written.at.Add(mendPause)
+	}
+	l.written, l.told, l.shown, l.heard, l.doubted = nil, word{}, false, false, time.Time{}
+	l.enter(StateRecovering, why, errNotSeen)
+}
+
+// failed notes that a call did not do what it was to do.
+func (l *life) failed(err error) {
+	if errors.Is(err, context.Canceled) {
+		return // Drain or Close cut it short
+	}
+	l.retry.failed(err)
+	if consul.Unreachable(err) {
+		l.agent.Look() // which finds out, and tells
+		return
+	}
+	if l.retry.failures >= 2 || l.Status().State != StateRegistered {
+		l.trouble(err)
+	}
+	if l.retry.failures < 2 || l.warned {
+		return
+	}
+	l.warned = true
+	if consul.Denied(err) { // there is something to do
+		l.cfg.Log.Error("Consul refuses our token, trying on; want one with service:write for the service and node:read",
+			"service", l.cfg.Service, "id", l.cfg.ID, "err", err)
+		return
+	}
+	l.cfg.Log.Warn("trouble with Consul, trying on", "service", l.cfg.Service, "id", l.cfg.ID, "err", err)
+}
+
+// trouble puts what is in the way into the state.
+func (l *life) trouble(err error) {
+	why := "Consul refuses: "
+	switch {
+	case errors.Is(err, errNotAsked), errors.Is(err, ErrSeveralAgents), errors.Is(err, ErrIDTaken):
+		why = ""
+	case errors.Is(err, errNoLeader):
+		why = "Consul is not ready: "
+	case consul.Unreachable(err):
+		why = "Consul does not answer: "
+	}
+	l.enter(StateRecovering, why+err.Error(), err)
 }
 
 // enter notes the state and why it is so. Where the state does not lead there it
-// stays: only what was registered goes adrift, and what is draining or gone is
-// never registered again.
-func (l *life) enter(to State, why string) {
+// stays: only what was registered can recover, and what is draining or deregistered
+// is never registered again.
+func (l *life) enter(to State, why string, err error) {
 	last := l.Status()
 	if to != last.State && !last.State.leadsTo(to) {
 		if to == StateRegistered {
@@ -198,21 +327,48 @@ func (l *life) enter(to State, why string) {
 		}
 		to = last.State
 	}
+	now := Status{State: to, Why: why, Err: err, Since: last.Since}
 	if to == last.State {
-		l.status.Store(&Status{State: to, Why: why, Since: last.Since})
+		l.status.Store(&now)
 		return
 	}
-	l.status.Store(&Status{State: to, Why: why, Since: time.Now()})
+	now.Since = time.Now()
+	l.status.Store(&now)
 	l.cfg.Log.Info("registration changed", "service", l.cfg.Service, "id", l.cfg.ID, "from", last.State.String(), "to", to.String(), "why", why)
 	if f := l.cfg.Trace.Changed; f != nil {
-		f(l.cfg.Service, l.cfg.ID, last.State, to, why)
+		l.calls.do(func() { f(l.cfg.Service, l.cfg.ID, last.State, to, why) })
 	}
 }
 
-// jitter spreads d by a fifth to either side, so that instances that started
-// together do not ask together.
-func jitter(d time.Duration) time.Duration {
-	return d - d/5 + rand.N(2*d/5+1)
+// backoff says when to try again after failures. The two kinds are counted apart:
+// a Consul that was away for long and then refuses is asked again soon. One that
+// is away is asked twice as often as consul.Backoff has it, within half a second
+// at most, for all are to be back within a second of its return.
+type backoff struct {
+	away, refusing consul.Backoff
+	failures       int // in a row
+	until          time.Time
+}
+
+func (b *backoff) failed(err error) {
+	b.failures++
+	var wait time.Duration
+	switch {
+	case errors.Is(err, errNoLeader), errors.Is(err, ErrSeveralAgents):
+		wait = b.away.Next(context.DeadlineExceeded) / 2 // is over as suddenly as no connection
+	case consul.Unreachable(err):
+		wait = b.away.Next(err) / 2
+	default:
+		wait = b.refusing.Next(err)
+	}
+	b.until = time.Now().Add(wait)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -222,9 +378,5 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
+// errNotSeen is the trouble of an entry that was not seen, or is not any more.
+var errNotSeen = fmt.Errorf("the entry was not seen in the catalog")

@@ -1,6 +1,7 @@
 package registration
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
@@ -62,9 +63,9 @@ func TestChangedAddressIsRegisteredAnew(t *testing.T) {
 		cfg.Host, cfg.ConsulAddr, cfg.network = "", "consul:8500", &net
 		r := begun(t, cfg)
 		net.plug("")
-		inState(t, r, StateAdrift)
+		inState(t, r, StateRecovering)
 		if why := r.Status().Why; !strings.Contains(why, "10.0.0.7") && !strings.Contains(why, "unreachable") {
-			t.Errorf("adrift because %q; want the address or the network named", why)
+			t.Errorf("recovering because %q; want the address or the network named", why)
 		}
 		net.plug("10.0.1.9")
 		inState(t, r, StateRegistered)
@@ -97,9 +98,9 @@ func TestWipedServersBehindTheAgentAreMended(t *testing.T) {
 		time.Sleep(1200 * time.Millisecond)
 		agent.WipeServers()
 		agent.ElectLeader()
-		within(t, time.Second, "back after the servers had a leader", func() bool { return status(t, c, r) == api.HealthPassing })
+		within(t, 12*time.Second, "back after the servers had a leader", func() bool { return status(t, c, r) == api.HealthPassing })
 		e := seen(t, c, r)
-		if check(e, probeCheck(r.ID())) == nil {
+		if check(e, httpCheck(r.ID())) == nil {
 			t.Error("came back without its HTTP check")
 		}
 		if m := check(e, api.ServiceMaintPrefix+r.ID()); m == nil || m.Notes != "new disk" {
@@ -154,11 +155,8 @@ func TestBeatsEveryTenSecondsWithOneConstantOutput(t *testing.T) {
 		if got := agent.Index(); got != index {
 			t.Errorf("ten beats moved the index from %d to %d", index, got)
 		}
-		if n := len(agent.Requests("/v1/health/service/")); n > 20 {
-			t.Errorf("%d looks in 101s; want about one in 10s: each costs Consul a filtered read of the service", n)
-		}
-		if n := len(agent.Requests("/v1/agent/service/" + cfg.Service)); n > 8 {
-			t.Errorf("%d questions about the entry in 101s; want one held for 30s", n)
+		if n := len(agent.Requests("/v1/health/service/")); n != 0 {
+			t.Errorf("%d looks at the service in 101s; want none: each costs Consul a read of the whole service", n)
 		}
 	})
 }
@@ -193,14 +191,16 @@ func TestConsulMayComeLater(t *testing.T) {
 		if s := r.Status(); s.State != StateStarting || !strings.Contains(s.Why, "does not answer") {
 			t.Errorf("status is %+v; want starting, because Consul does not answer", s)
 		}
-		select {
-		case <-r.Seen():
-			t.Error("seen in a Consul that is not there")
-		default:
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := r.Wait(short); err == nil || !strings.Contains(err.Error(), "refused") || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Wait says %v; want the refused connection, and the context's end", err)
 		}
 		agent.Mend()
 		came := time.Now()
-		<-r.Seen()
+		if err := r.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		if took := time.Since(came); took > time.Second {
 			t.Errorf("seen %v after Consul came; want 1s at most", took)
 		}
@@ -218,7 +218,7 @@ func TestConsulThatComesBackIsLookedAtAtOnce(t *testing.T) {
 		r := begun(t, cfg)
 		for range 2 {
 			agent.Break("", consultest.Refuse())
-			inState(t, r, StateAdrift)
+			inState(t, r, StateRecovering)
 			time.Sleep(5 * time.Minute)
 			agent.Wipe()
 			agent.Mend()
@@ -270,7 +270,7 @@ func TestTriesAreSpacedByWhatWentWrong(t *testing.T) {
 						}
 						time.Sleep(2 * time.Minute)
 						attempts := func() int {
-							return d.count(opBeat) + d.count(opRegister) + d.count(opDeregister) + d.count(opLook)
+							return d.count(opHeartbeat) + d.count(opRegister) + d.count(opDeregister) + d.count(opRead)
 						}
 						before := attempts()
 						time.Sleep(4 * time.Minute)
@@ -292,7 +292,8 @@ func TestReadersTroubleDoesNotStopBeats(t *testing.T) {
 			consultest.Fail(http.StatusInternalServerError, "No cluster leader"), consultest.Silent(), consultest.Filtered(),
 		} {
 			agent.Break("/v1/health/", fault)
-			inState(t, r, StateAdrift)
+			time.Sleep(holdChecks + holdSlack) // a held question that is swallowed is found no sooner
+			inState(t, r, StateRecovering)
 			time.Sleep(3 * time.Minute)
 			if n := len(agent.Requests(registerPath)); n != 1 {
 				t.Fatalf("registered %d times because the catalog can't be read; want once", n)
@@ -323,7 +324,9 @@ func TestLostLeaderIsNoRegistration(t *testing.T) {
 		}
 		agent.ElectLeader()
 		elected := time.Now()
-		<-r.Seen()
+		if err := r.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		if took := time.Since(elected); took > time.Second {
 			t.Errorf("seen %v after the election; want 1s at most", took)
 		}
@@ -352,7 +355,7 @@ func TestReasonOfAnInstanceThatIsNotReadyIsClipped(t *testing.T) {
 	in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
 		cfg.Ready = func() error { return errors.New(strings.Repeat("ä", 5000) + "\xff") }
 		r := begun(t, cfg)
-		k := check(seen(t, agent.Client(), r), rollcallCheck(r.ID()))
+		k := check(seen(t, agent.Client(), r), heartbeatCheck(r.ID()))
 		if len(k.Output) > maxReasonBytes+len(notReadyPrefix) || !strings.HasPrefix(k.Output, "not ready: ää") {
 			t.Errorf("output is %d bytes: %q", len(k.Output), k.Output)
 		}
@@ -371,9 +374,9 @@ func TestReadinessThatChangesItsWordsBeatsNoFaster(t *testing.T) {
 	})
 }
 
-// TestNeverMoreThanOneCallInFlight holds for every phase of a life. The question
-// that the agent holds is counted by itself: there is one of those at most.
-func TestNeverMoreThanOneCallInFlight(t *testing.T) {
+// TestNeverMoreThanOneCallInFlightBesideTheTwoQuestions holds for every phase of a
+// life.
+func TestNeverMoreThanOneCallInFlightBesideTheTwoQuestions(t *testing.T) {
 	in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
 		rng := rand.New(rand.NewPCG(3, 4))
 		c := agent.Client()
@@ -391,7 +394,7 @@ func TestNeverMoreThanOneCallInFlight(t *testing.T) {
 			case 3:
 				agent.WipeServers()
 			case 4:
-				r.Look()
+				r.agent.Look()
 			case 5:
 				agent.Wipe()
 			case 6:
@@ -406,8 +409,8 @@ func TestNeverMoreThanOneCallInFlight(t *testing.T) {
 		inState(t, r, StateRegistered)
 		eventually(t, "passing", func() bool { return status(t, c, r) == api.HealthPassing })
 		calls, held := line.most()
-		if calls != 1 || held != 1 {
-			t.Errorf("at most %d calls and %d held questions were in flight; want 1 and 1", calls, held)
+		if calls > 3 || held > 2 {
+			t.Errorf("at most %d calls and %d held questions were in flight; want one call beside the two questions", calls, held)
 		}
 	})
 }

@@ -47,7 +47,6 @@ func TestSomebodyWhoKeepsDeregisteringIsNotRaced(t *testing.T) {
 func TestShortOutageIsFollowedByALook(t *testing.T) {
 	in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
 		c := agent.Client()
-		cfg.Look = time.Hour
 		r := begun(t, cfg)
 		time.Sleep(time.Second)
 		agent.Break("", consultest.Refuse())
@@ -66,9 +65,9 @@ func TestShortOutageIsFollowedByALook(t *testing.T) {
 func TestStatusThatSomebodyElseChangedIsPutRightByALook(t *testing.T) {
 	in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
 		c := agent.Client()
-		cfg.Beat, cfg.TTL = time.Hour, 2*time.Hour
+		cfg.HeartbeatInterval, cfg.TTL = time.Hour, 2*time.Hour
 		r := begun(t, cfg)
-		if err := c.Agent().UpdateTTL(rollcallCheck(r.ID()), "not so", api.HealthCritical); err != nil {
+		if err := c.Agent().UpdateTTL(heartbeatCheck(r.ID()), "not so", api.HealthCritical); err != nil {
 			t.Fatal(err)
 		}
 		changed := time.Now()
@@ -87,8 +86,8 @@ func TestSameIDOnAnotherNodeIsNotOurEntry(t *testing.T) {
 			Node: "of-old", Address: "10.9.9.9",
 			Service: &api.AgentService{ID: r.ID(), Service: cfg.Service, Address: cfg.Host, Port: cfg.Port},
 			Checks: api.HealthChecks{
-				{Node: "of-old", CheckID: rollcallCheck(r.ID()), ServiceID: r.ID(), Status: api.HealthPassing},
-				{Node: "of-old", CheckID: probeCheck(r.ID()), ServiceID: r.ID(), Status: api.HealthPassing},
+				{Node: "of-old", CheckID: heartbeatCheck(r.ID()), ServiceID: r.ID(), Status: api.HealthPassing},
+				{Node: "of-old", CheckID: httpCheck(r.ID()), ServiceID: r.ID(), Status: api.HealthPassing},
 			},
 		}, nil)
 		if err != nil {

@@ -1,10 +1,15 @@
 package registration
 
 import (
+	"context"
+	"errors"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -52,7 +57,7 @@ func TestStartWarnsOfAnAddressThatHardlyAnybodyCanReach(t *testing.T) {
 		if c.want == "" && all != 0 || c.want != "" && (all != 1 || log.count(c.want) != 1) {
 			t.Errorf("host %s, Consul %s: said %q; want %q", c.host, c.consul, log.text, c.want)
 		}
-		if all == 1 && !strings.Contains(log.text[0], "ROLLCALL_ADVERTISE_HOST") {
+		if all == 1 && !strings.Contains(log.text[0], "registration.Config.Host") {
 			t.Errorf("said %q; want the setting that helps", log.text[0])
 		}
 	}
@@ -87,19 +92,77 @@ func TestUnspecifiedAddressThatWasFoundIsNotRegistered(t *testing.T) {
 	})
 }
 
-// TestLoopbackFoundThroughALocalAgentIsWarnedOf gives the agent's node an address
-// that others know.
-func TestLoopbackFoundThroughALocalAgentIsWarnedOf(t *testing.T) {
-	for address, want := range map[string]int{"10.0.0.5": 1, "127.0.0.1": 0} {
-		log := newLines()
-		l := &life{Registered: &Registered{cfg: Config{Log: slog.New(log)}}, host: "127.0.0.1"}
-		for range 3 {
-			l.warnOfNode(&api.Node{Node: "laptop", Address: address})
-		}
-		if n := log.count("WARN a loopback address is registered, found as the way to the agent"); n != want || log.count("") != want {
-			t.Errorf("node at %s: warned %q; want %d warnings", address, log.text, want)
-		}
+// here is a machine that reaches its agent over a loopback, and has one address
+// besides.
+type here struct{ cable }
+
+func (*here) towards(context.Context, string) (netip.Addr, error) {
+	return netip.MustParseAddr("127.0.0.1"), nil
+}
+
+func TestLoopbackIsNeverAdvertisedInSilence(t *testing.T) {
+	for _, c := range []struct {
+		name, agent, want string
+		loopback          bool
+	}{
+		{"an agent on this machine", "10.0.0.5", "10.0.0.5", false},
+		{"a Consul in a container, seen from the laptop", "172.18.0.2", "127.0.0.1", true},
+		{"an agent that is known by a loopback itself", "127.0.0.1", "127.0.0.1", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
+				agent.SetNodeAddress(c.agent)
+				log := newLines()
+				var net here
+				net.plug("10.0.0.5")
+				var told atomic.Pointer[error]
+				cfg.Host, cfg.ConsulAddr, cfg.network, cfg.Log = "", consultest.Address, &net, slog.New(log)
+				cfg.Trace = &Trace{Advertised: func(_, _, host string, err error) {
+					if host != c.want {
+						t.Errorf("advertised %s; want %s", host, c.want)
+					}
+					told.Store(&err)
+				}}
+				r := begun(t, cfg)
+				synctest.Wait()
+				if got := seen(t, agent.Client(), r).Service.Address; got != c.want {
+					t.Errorf("address is %s; want %s", got, c.want)
+				}
+				s := r.Status()
+				if errors.Is(s.Err, ErrLoopback) != c.loopback || strings.Contains(s.Why, "set registration.Config.Host") != c.loopback {
+					t.Errorf("status is %+v; want it to say what to set: %t", s, c.loopback)
+				}
+				if errors.Is(*told.Load(), ErrLoopback) != c.loopback {
+					t.Errorf("the trace was told %v; want a loopback: %t", *told.Load(), c.loopback)
+				}
+				if n := log.count("WARN a loopback address is registered"); (n == 1) != c.loopback {
+					t.Errorf("warned %d times; want it said once: %t", n, c.loopback)
+				}
+				time.Sleep(time.Minute)
+				if n := len(agent.Requests(registerPath)); n != 1 {
+					t.Errorf("registered %d times in a minute; want once", n)
+				}
+			})
+		})
 	}
+}
+
+func (h *here) has(host string) bool { return loopback(host) || h.cable.has(host) }
+
+// TestAgentThatMayNotBeReadIsKnownByItsNode is a token without agent:read.
+func TestAgentThatMayNotBeReadIsKnownByItsNode(t *testing.T) {
+	in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
+		agent.SetNodeAddress("10.0.0.5")
+		agent.Break("/v1/agent/self", consultest.Fail(http.StatusForbidden, "Permission denied: token lacks permission 'agent:read'"))
+		var net here
+		net.plug("10.0.0.5")
+		cfg.Host, cfg.ConsulAddr, cfg.network = "", consultest.Address, &net
+		r := begun(t, cfg)
+		within(t, 3*time.Second, "at the node's address", func() bool {
+			e := seen(t, agent.Client(), r)
+			return e != nil && e.Service.Address == "10.0.0.5" && r.Status().State == StateRegistered
+		})
+	})
 }
 
 // warnsOfTakenPort is an entry of somebody else at the same address and port.

@@ -17,15 +17,15 @@ import (
 // before it has a leader. How long an election takes is the machine's affair; from
 // then on it is ours.
 func isBackSoonAfterEmptyStart(t *testing.T, server *consultest.Server) {
-	var lives []*Registered
+	var lives []*Registration
 	for i := range 6 {
 		cfg := settings(t, server)
-		cfg.Service, cfg.Port, cfg.Look = "order", 4000+i, 0
+		cfg.Service, cfg.Port = "order", 4000+i
 		lives = append(lives, begun(t, cfg))
 	}
 	server.Kill()
 	for _, r := range lives {
-		inState(t, r, StateAdrift)
+		inState(t, r, StateRecovering)
 	}
 
 	var answered time.Time
@@ -58,7 +58,7 @@ func isBackSoonAfterEmptyStart(t *testing.T, server *consultest.Server) {
 	}
 	for _, r := range lives {
 		inState(t, r, StateRegistered)
-		if check(seen(t, c, r), probeCheck(r.ID())) == nil {
+		if check(seen(t, c, r), httpCheck(r.ID())) == nil {
 			t.Errorf("%s came back without its HTTP check", r.ID())
 		}
 	}
@@ -70,7 +70,7 @@ func isKeptByConsulWithData(t *testing.T, server *consultest.Server) {
 	cfg.Trace = d.trace()
 	r := begun(t, cfg)
 	server.Kill()
-	inState(t, r, StateAdrift)
+	inState(t, r, StateRecovering)
 	server.Restart()
 	inState(t, r, StateRegistered)
 	c := server.Client()
@@ -88,7 +88,7 @@ func isKeptByConsulWithData(t *testing.T, server *consultest.Server) {
 func comesBackWithChecksOfTheAgent(t *testing.T, server *consultest.Server) {
 	c := server.Client()
 	r := begun(t, settings(t, server))
-	for _, lost := range []string{rollcallCheck(r.ID()), probeCheck(r.ID())} {
+	for _, lost := range []string{heartbeatCheck(r.ID()), httpCheck(r.ID())} {
 		if err := c.Agent().CheckDeregister(lost); err != nil {
 			t.Fatal(err)
 		}
@@ -100,27 +100,25 @@ func comesBackWithChecksOfTheAgent(t *testing.T, server *consultest.Server) {
 	}
 }
 
-// TestServerWipedBehindAnAgentIsFilledSoonAfterItsReturn has a server and a client
+// TestServerWipedBehindAnAgentIsFilledWithinTwelveSecondsOfItsReturn has a server and a client
 // agent, which stays, and believes that the server knows everything. What is
 // measured begins with the agent's first answer that there is a leader.
-func TestServerWipedBehindAnAgentIsFilledSoonAfterItsReturn(t *testing.T) {
+func TestServerWipedBehindAnAgentIsFilledWithinTwelveSecondsOfItsReturn(t *testing.T) {
 	t.Parallel()
 	server := consultest.Real(t)
 	agent := server.Agent()
 	c := server.Client()
-	var lives []*Registered
+	var lives []*Registration
 	for i := range 3 {
 		cfg := settings(t, agent)
-		cfg.Service, cfg.Port, cfg.Look = "order", 4000+i, 0
+		cfg.Service, cfg.Port = "order", 4000+i
 		lives = append(lives, begun(t, cfg))
 	}
 	if err := agent.Client().Agent().EnableServiceMaintenance(lives[0].ID(), "new disk"); err != nil {
 		t.Fatal(err)
 	}
 	server.Kill()
-	for _, r := range lives {
-		inState(t, r, StateAdrift)
-	}
+	time.Sleep(2 * time.Second) // the agent goes on answering
 
 	var led time.Time
 	var wg sync.WaitGroup
@@ -148,12 +146,12 @@ func TestServerWipedBehindAnAgentIsFilledSoonAfterItsReturn(t *testing.T) {
 	})
 	took := time.Since(led)
 	t.Logf("%d instances back %v after the agent's first answer with a leader", len(lives), took.Round(time.Millisecond))
-	if took > 2*time.Second { // a second, and a busy machine
-		t.Errorf("all back %v after the agent's first answer with a leader; want 2s at most", took)
+	if took > 15*time.Second { // 12s, and a busy machine
+		t.Errorf("all back %v after the agent's first answer with a leader; want 12s at most", took)
 	}
 	for _, r := range lives {
 		inState(t, r, StateRegistered)
-		if e := seen(t, c, r); check(e, probeCheck(r.ID())) == nil {
+		if e := seen(t, c, r); check(e, httpCheck(r.ID())) == nil {
 			t.Errorf("%s came back without its HTTP check", r.ID())
 		}
 	}
@@ -167,7 +165,6 @@ func TestServerWipedBehindAnAgentIsFilledSoonAfterItsReturn(t *testing.T) {
 func mendsWhatSomebodyDid(t *testing.T, server *consultest.Server) {
 	c := server.Client()
 	cfg := settings(t, server)
-	cfg.Look = 0
 	cfg.Tags, cfg.Meta = []string{"prometheus"}, map[string]string{"version": "1"}
 	r := begun(t, cfg)
 	all := harms()

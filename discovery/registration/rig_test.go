@@ -57,14 +57,14 @@ func settings(t *testing.T, b backend) Config {
 		Service:   serviceName(t),
 		Host:      "127.0.0.1",
 		Port:      4000,
-		Probe:     "/readyz",
-		ProbePort: 4001,
+		Log:       slog.New(slog.DiscardHandler),
+		CheckPath: "/readyz",
+		CheckPort: 4001,
 	}
 	if _, fake := b.(*consultest.Agent); !fake {
 		probe := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		t.Cleanup(probe.Close)
-		cfg.Look = 500 * time.Millisecond // real time
-		cfg.ProbePort = probe.Listener.Addr().(*net.TCPAddr).Port
+		cfg.CheckPort = probe.Listener.Addr().(*net.TCPAddr).Port
 	}
 	return cfg
 }
@@ -81,7 +81,7 @@ func serviceName(t *testing.T) string {
 }
 
 // start begins a life that ends with the test.
-func start(t *testing.T, cfg Config) *Registered {
+func start(t *testing.T, cfg Config) *Registration {
 	t.Helper()
 	r, err := Start(cfg)
 	if err != nil {
@@ -92,7 +92,7 @@ func start(t *testing.T, cfg Config) *Registered {
 }
 
 // begun is start, and waits until the entry was seen.
-func begun(t *testing.T, cfg Config) *Registered {
+func begun(t *testing.T, cfg Config) *Registration {
 	t.Helper()
 	r := start(t, cfg)
 	inState(t, r, StateRegistered)
@@ -121,13 +121,13 @@ func within(t *testing.T, bound time.Duration, what string, holds func() bool) {
 	}
 }
 
-func inState(t *testing.T, r *Registered, want State) {
+func inState(t *testing.T, r *Registration, want State) {
 	t.Helper()
 	eventually(t, "state "+want.String(), func() bool { return r.Status().State == want })
 }
 
 // seen is the entry of an ID as others see it; nil if there is none.
-func seen(t *testing.T, c *api.Client, r *Registered) *api.ServiceEntry {
+func seen(t *testing.T, c *api.Client, r *Registration) *api.ServiceEntry {
 	t.Helper()
 	entries, _, err := c.Health().Service(r.cfg.Service, "", false, nil)
 	if err != nil {
@@ -154,7 +154,7 @@ func check(e *api.ServiceEntry, id string) *api.HealthCheck {
 }
 
 // status is the status of the entry's TTL check, "" if there is none.
-func status(t *testing.T, c *api.Client, r *Registered) string {
+func status(t *testing.T, c *api.Client, r *Registration) string {
 	t.Helper()
 	if k := check(seen(t, c, r), r.ID()+":rollcall"); k != nil {
 		return k.Status

@@ -1,6 +1,7 @@
 package registration
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -13,7 +14,7 @@ import (
 )
 
 // rivals are two lives under one ID, at the ports 4000 and 5000.
-func rivals(t *testing.T, b backend) (lives [2]*Registered, logs [2]*lines) {
+func rivals(t *testing.T, b backend) (lives [2]*Registration, logs [2]*lines) {
 	t.Helper()
 	for n, port := range []int{4000, 5000} {
 		cfg := settings(t, b)
@@ -24,25 +25,19 @@ func rivals(t *testing.T, b backend) (lives [2]*Registered, logs [2]*lines) {
 	return lives, logs
 }
 
-// tellsOfRivals is two instances that claim one ID, until one of them leaves.
+// tellsOfRivals is two processes that claim one ID, until one of them leaves.
 func tellsOfRivals(t *testing.T, b backend) {
 	lives, logs := rivals(t, b)
 	if n := logs[1].count("WARN taking over an entry that passes at another address: is the ID unique?"); n != 1 {
 		t.Errorf("the second one warned %d times at its start; want once", n)
 	}
-	const told = "ERROR another instance uses our ID"
-	eventually(t, "told of as an error", func() bool { return logs[0].count(told)+logs[1].count(told) > 0 })
+	eventually(t, "told of as an error", func() bool { return logs[0].count("ERROR another process has registered our ID") == 1 })
 	eventually(t, "told of in the state, with what to do", func() bool {
-		for _, r := range lives {
-			why := r.Status().Why
-			if strings.Contains(why, "another instance claims the same ID: give each its own") && strings.Contains(why, "theirs is at 127.0.0.1 port") {
-				return true
-			}
-		}
-		return false
+		s := lives[0].Status()
+		return errors.Is(s.Err, ErrIDTaken) && s.State == StateRecovering && strings.Contains(s.Why, "give each instance its own") && strings.Contains(s.Why, "its entry is at 127.0.0.1 port 5000")
 	})
 
-	_ = lives[1].Close() // it may be the other's turn
+	_ = lives[1].Close()
 	c := b.Client()
 	eventually(t, "the one that is left has the entry", func() bool {
 		e := seen(t, c, lives[0])
@@ -50,29 +45,88 @@ func tellsOfRivals(t *testing.T, b backend) {
 	})
 }
 
-func TestTwoThatClaimOneIDTakeTurnsAndDoNotRace(t *testing.T) {
+// TestProcessThatRegisteredAnIDLastHasIt lets the earlier one drain and leave.
+func TestProcessThatRegisteredAnIDLastHasIt(t *testing.T) {
 	in(t, func(t *testing.T, agent *consultest.Agent, _ Config) {
 		c := agent.Client()
 		lives, logs := rivals(t, agent)
 		time.Sleep(time.Minute)
-		before, absent, samples := len(agent.Requests(registerPath)), 0, 0
+		before := len(agent.Requests(registerPath))
 		for range 5 * 60 * 20 {
 			time.Sleep(50 * time.Millisecond)
-			samples++
-			if seen(t, c, lives[0]) == nil {
-				absent++
+			if e := seen(t, c, lives[1]); e == nil || e.Service.Port != 5000 || e.Checks.AggregatedStatus() != api.HealthPassing {
+				t.Fatalf("the entry is %+v; want that of the process that registered last", e)
 			}
 		}
-		if n := len(agent.Requests(registerPath)) - before; n < 10 || n > 400 {
-			t.Errorf("registered %d times in 5 minutes; want turns, and no race", n)
+		if n := len(agent.Requests(registerPath)) - before; n != 0 {
+			t.Errorf("registered %d times in 5 minutes; want no race", n)
 		}
-		if absent > samples/20 {
-			t.Errorf("no entry in %d of %d samples; want one of the two always known", absent, samples)
+		if err := lives[0].Drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := lives[0].Close(); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Second)
+		if e := seen(t, c, lives[1]); e == nil || e.Checks.AggregatedStatus() != api.HealthPassing {
+			t.Errorf("after the other one drained and left, the entry is %+v; want it untouched", e)
 		}
 		for n, log := range logs {
-			if told := log.count("ERROR"); told > 1 {
-				t.Errorf("instance %d told of one rivalry %d times; want once: %q", n, told, log.text)
+			if told := log.count("ERROR"); told != 1-n {
+				t.Errorf("process %d told of it %d times; want the earlier one once: %q", n, told, log.text)
 			}
+		}
+	})
+}
+
+// TestDrainedAtOnceAfterTheIDWasTakenTouchesNothing is a drain that begins before
+// the loss was seen.
+func TestDrainBeforeTheLossOfTheIDWasSeenTouchesNothing(t *testing.T) {
+	for _, how := range []string{"drain", "close"} {
+		in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
+			cfg.ID = "order-1"
+			old := begun(t, cfg)
+			cfg.Port = 5000
+			next := begun(t, cfg)
+			if how == "drain" {
+				if err := old.Drain(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := old.Close(); err != nil {
+				t.Error(err)
+			}
+			if e := seen(t, agent.Client(), next); e == nil || e.Checks.AggregatedStatus() != api.HealthPassing {
+				t.Errorf("%s of the old process: the new one's entry is %+v; want it untouched", how, e)
+			}
+		})
+	}
+}
+
+func TestTwoRegistrationsOfOneIDInAProcessAreAnError(t *testing.T) {
+	in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
+		shared, err := NewAgent(AgentConfig{Client: agent.Client(), Log: cfg.Log})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer shared.Close()
+		cfg.Agent = shared
+		r, err := Start(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Start(cfg); err == nil || !strings.Contains(err.Error(), r.ID()) {
+			t.Errorf("the second one says %v; want an error with the ID", err)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r, err = Start(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
 		}
 	})
 }
@@ -125,7 +179,7 @@ func TestCostOfAnInstanceDoesNotGrowWithItsService(t *testing.T) {
 			}
 			n = line.bytes.Load() - before
 			for _, r := range agent.Requests("/v1/") {
-				if r.Method == http.MethodGet && !strings.HasPrefix(r.Path, "/v1/status/") && !strings.HasPrefix(r.Path, "/v1/agent/service/") && r.Query.Get("filter") == "" {
+				if r.Method == http.MethodGet && !strings.HasPrefix(r.Path, "/v1/status/") && r.Path != "/v1/agent/self" && !strings.HasPrefix(r.Path, "/v1/agent/service/") && r.Query.Get("filter") == "" {
 					t.Errorf("asked %s without a filter; want none that reads the whole service", r.Path)
 				}
 			}

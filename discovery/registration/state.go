@@ -15,26 +15,26 @@ const (
 	StateStarting State = iota
 	// StateRegistered means that the entry was seen with its checks.
 	StateRegistered
-	// StateAdrift means that Consul does not answer, or that the entry is gone
+	// StateRecovering means that Consul does not answer, or that the entry is gone
 	// or wrong and being mended.
-	StateAdrift
+	StateRecovering
 	// StateDraining means that Drain was called.
 	StateDraining
-	// StateGone means that Close was called: the entry is deregistered, or left
+	// StateDeregistered means that Close was called: the entry is deregistered, or left
 	// for Consul to clean up when it could not be.
-	StateGone
+	StateDeregistered
 )
 
 // States lists every state, in order.
-var States = [...]State{StateStarting, StateRegistered, StateAdrift, StateDraining, StateGone}
+var States = [...]State{StateStarting, StateRegistered, StateRecovering, StateDraining, StateDeregistered}
 
-// follows lists what may come after each state: the drawing of Registered.
+// follows lists what may come after each state: the drawing of Registration.
 var follows = [...][]State{
-	StateStarting:   {StateRegistered, StateDraining, StateGone},
-	StateRegistered: {StateAdrift, StateDraining, StateGone},
-	StateAdrift:     {StateRegistered, StateDraining, StateGone},
-	StateDraining:   {StateGone},
-	StateGone:       {},
+	StateStarting:     {StateRegistered, StateDraining, StateDeregistered},
+	StateRegistered:   {StateRecovering, StateDraining, StateDeregistered},
+	StateRecovering:   {StateRegistered, StateDraining, StateDeregistered},
+	StateDraining:     {StateDeregistered},
+	StateDeregistered: {},
 }
 
 // leadsTo reports whether the state may be followed by the other.
@@ -47,12 +47,12 @@ func (s State) String() string {
 		return "starting"
 	case StateRegistered:
 		return "registered"
-	case StateAdrift:
-		return "adrift"
+	case StateRecovering:
+		return "recovering"
 	case StateDraining:
 		return "draining"
-	case StateGone:
-		return "gone"
+	case StateDeregistered:
+		return "deregistered"
 	}
 	return "state(" + strconv.Itoa(int(s)) + ")"
 }
@@ -65,18 +65,25 @@ type Status struct {
 	State State
 	// Why is a sentence for people.
 	Why string
-	// Since is when the state was entered; Why may be newer.
+	// Err is what is in the way, for errors.Is; nil if nothing is. A registered
+	// instance may have one: see ErrLoopback.
+	Err error
+	// Since is when the state was entered; Why and Err may be newer.
 	Since time.Time
 }
 
-// Trace has a function for each thing that happens; nil ones are skipped. For
-// one instance they are called one at a time, outside of every lock, and hold up the instance's
-// life: they must be quick.
+// Trace has a function for each thing that happens; nil ones are skipped. They are
+// called one at a time, beside the instance's life, which they do not hold up. Of
+// what waits for one that hangs, no more than 256 events are kept.
 type Trace struct {
 	// Changed tells of a change of state.
 	Changed func(service, id string, from, to State, why string)
-	// Attempted tells of each call to Consul: err is nil if it succeeded. op is
-	// one of Ops.
+	// Advertised tells of each entry that was written, and its host. err is not
+	// nil if others can't reach that: it wraps ErrLoopback.
+	Advertised func(service, id, host string, err error)
+	// Attempted tells of each question to Consul: err is nil if it succeeded. op is
+	// one of Ops. Where a process's registrations share an Agent, service and id
+	// are empty for what is asked for all of them.
 	Attempted func(service, id, op string, err error)
 }
 
@@ -84,10 +91,10 @@ type Trace struct {
 const (
 	opRegister   = "register"   // the entry, or its maintenance mode
 	opDeregister = "deregister" // the entry
-	opBeat       = "beat"       // the TTL check
-	opLook       = "look"       // any reading
-	opHold       = "hold"       // the question about our entry that the agent holds
+	opHeartbeat  = "heartbeat"  // the TTL check
+	opRead       = "read"       // any question that is answered at once
+	opHold       = "hold"       // a question that Consul holds until there is news
 )
 
 // Ops lists what Trace.Attempted may be told as op.
-var Ops = [...]string{opRegister, opDeregister, opBeat, opLook, opHold}
+var Ops = [...]string{opRegister, opDeregister, opHeartbeat, opRead, opHold}

@@ -19,10 +19,10 @@ import (
 // drawn lists every change of state in the drawing of Registered, written down a
 // second time.
 var drawn = []string{
-	"adrift to draining", "adrift to gone", "adrift to registered",
-	"draining to gone",
-	"registered to adrift", "registered to draining", "registered to gone",
-	"starting to draining", "starting to gone", "starting to registered",
+	"draining to deregistered",
+	"recovering to deregistered", "recovering to draining", "recovering to registered",
+	"registered to deregistered", "registered to draining", "registered to recovering",
+	"starting to deregistered", "starting to draining", "starting to registered",
 }
 
 func TestStateChangesOnlyAsDrawn(t *testing.T) {
@@ -30,10 +30,12 @@ func TestStateChangesOnlyAsDrawn(t *testing.T) {
 		for _, to := range States {
 			var d diary
 			log := newLines()
-			r := &Registered{cfg: Config{Trace: d.trace(), Log: slog.New(log)}}
+			r := &Registration{cfg: Config{Trace: d.trace(), Log: slog.New(log)}}
 			since := time.Unix(1, 0)
 			r.status.Store(&Status{State: from, Why: "before", Since: since})
-			(&life{Registered: r}).enter(to, "after")
+			r.calls.begin()
+			newLife(r).enter(to, "after", nil)
+			r.calls.end()
 
 			change := from.String() + " to " + to.String()
 			got, told, logged := r.Status(), d.all(), log.count("INFO registration changed")
@@ -85,7 +87,7 @@ func TestEveryChangeOfALifeIsDrawnToldAndLogged(t *testing.T) {
 					agent.LoseLeader()
 				case 7:
 					agent.WipeServers()
-					r.Look()
+					r.agent.Look()
 				case 8:
 					drains = drains || rng.IntN(3) == 0
 					if drains {
@@ -102,8 +104,8 @@ func TestEveryChangeOfALifeIsDrawnToldAndLogged(t *testing.T) {
 				}
 				_, state, _ = strings.Cut(change, " to ")
 			}
-			if state != StateGone.String() || r.Status().State != StateGone {
-				t.Errorf("life %d ends as %s, and %v; want gone", n, state, r.Status().State)
+			if state != StateDeregistered.String() || r.Status().State != StateDeregistered {
+				t.Errorf("life %d ends as %s, and %v; want deregistered", n, state, r.Status().State)
 			}
 			if told, logged := len(d.all()), log.count("INFO registration changed"); told != logged {
 				t.Errorf("life %d: %d changes told, %d logged; want the same", n, told, logged)
@@ -123,27 +125,27 @@ func goesThroughEveryChange(t *testing.T, b backend) {
 		steps []string // what is done, and the state awaited
 		want  []string
 	}{
-		{true, []string{"close gone"}, []string{"starting to gone"}},
-		{true, []string{"drain draining", "close gone"}, []string{"starting to draining", "draining to gone"}},
+		{true, []string{"close deregistered"}, []string{"starting to deregistered"}},
+		{true, []string{"drain draining", "close deregistered"}, []string{"starting to draining", "draining to deregistered"}},
 		{
 			true,
-			[]string{"join registered", "cut adrift", "join registered", "close gone"},
-			[]string{"starting to registered", "registered to adrift", "adrift to registered", "registered to gone"},
+			[]string{"join registered", "cut recovering", "join registered", "close deregistered"},
+			[]string{"starting to registered", "registered to recovering", "recovering to registered", "registered to deregistered"},
 		},
 		{
 			false,
-			[]string{"join registered", "cut adrift", "drain draining", "join draining", "close gone"},
-			[]string{"starting to registered", "registered to adrift", "adrift to draining", "draining to gone"},
+			[]string{"join registered", "cut recovering", "drain draining", "join draining", "close deregistered"},
+			[]string{"starting to registered", "registered to recovering", "recovering to draining", "draining to deregistered"},
 		},
 		{
 			false,
-			[]string{"join registered", "drain draining", "close gone"},
-			[]string{"starting to registered", "registered to draining", "draining to gone"},
+			[]string{"join registered", "drain draining", "close deregistered"},
+			[]string{"starting to registered", "registered to draining", "draining to deregistered"},
 		},
 		{
 			false,
-			[]string{"join registered", "cut adrift", "close gone"},
-			[]string{"starting to registered", "registered to adrift", "adrift to gone"},
+			[]string{"join registered", "cut recovering", "close deregistered"},
+			[]string{"starting to registered", "registered to recovering", "recovering to deregistered"},
 		},
 	} {
 		var line wire

@@ -94,7 +94,7 @@ func newRegistrations(r prometheus.Registerer) *registrations {
 		}, []string{"from", "to"}),
 		state: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "rollcall_registration_state",
-			Help: "1 for the state that this instance's entry in Consul is in, 0 for the others: starting, registered, adrift (being mended), draining, gone.",
+			Help: "1 for the state that this instance's entry in Consul is in, 0 for the others: starting, registered, recovering (being mended), draining, deregistered.",
 		}, []string{"state"}),
 	}
 	r.MustRegister(s.attempts, s.transitions, s.state)

@@ -257,17 +257,17 @@ func TestRegistrationIsInOneState(t *testing.T) {
 	m := newOrder()
 	trace := m.Trace().Registration
 	trace.Changed("order", "order-1", registration.StateStarting, registration.StateRegistered, "seen")
-	trace.Changed("order", "order-1", registration.StateRegistered, registration.StateAdrift, "gone")
+	trace.Changed("order", "order-1", registration.StateRegistered, registration.StateRecovering, "gone")
 	trace.Attempted("order", "order-1", "beat", errors.New("500"))
 	expect(t, m, `
 # HELP rollcall_registration_attempts_total Calls to Consul about this instance's own entry, by what was asked (register, deregister, beat, look) and whether it worked: ok or error.
 # TYPE rollcall_registration_attempts_total counter
 rollcall_registration_attempts_total{op="beat",outcome="error"} 1
-# HELP rollcall_registration_state 1 for the state that this instance's entry in Consul is in, 0 for the others: starting, registered, adrift (being mended), draining, gone.
+# HELP rollcall_registration_state 1 for the state that this instance's entry in Consul is in, 0 for the others: starting, registered, recovering (being mended), draining, deregistered.
 # TYPE rollcall_registration_state gauge
-rollcall_registration_state{state="adrift"} 1
+rollcall_registration_state{state="recovering"} 1
 rollcall_registration_state{state="draining"} 0
-rollcall_registration_state{state="gone"} 0
+rollcall_registration_state{state="deregistered"} 0
 rollcall_registration_state{state="registered"} 0
 rollcall_registration_state{state="starting"} 0
 `, "rollcall_registration_attempts_total", "rollcall_registration_state")
@@ -322,14 +322,14 @@ func TestEachChangeOfTheRegistrationIsCounted(t *testing.T) {
 	changed := m.Trace().Registration.Changed
 	changed("order", "order-1", registration.StateStarting, registration.StateRegistered, "seen")
 	for range 2 {
-		changed("order", "order-1", registration.StateRegistered, registration.StateAdrift, "vanished")
-		changed("order", "order-1", registration.StateAdrift, registration.StateRegistered, "seen")
+		changed("order", "order-1", registration.StateRegistered, registration.StateRecovering, "vanished")
+		changed("order", "order-1", registration.StateRecovering, registration.StateRegistered, "seen")
 	}
 	expect(t, m, `
 # HELP rollcall_registration_transitions_total Changes of the state that this instance's entry in Consul is in, by the state it left and the one it came to.
 # TYPE rollcall_registration_transitions_total counter
-rollcall_registration_transitions_total{from="adrift",to="registered"} 2
-rollcall_registration_transitions_total{from="registered",to="adrift"} 2
+rollcall_registration_transitions_total{from="recovering",to="registered"} 2
+rollcall_registration_transitions_total{from="registered",to="recovering"} 2
 rollcall_registration_transitions_total{from="starting",to="registered"} 1
 `, "rollcall_registration_transitions_total")
 }

@@ -101,13 +101,11 @@ func TestDrainTakesItsStepsInOrder(t *testing.T) {
 	serves()
 
 	// Then told, and served until that is seen, and a settle time longer.
-	looks := len(agent.Requests("/v1/health/service/user"))
-	agent.Break("/v1/health/", consultest.Paused())
+	agent.Break("/v1/health/node/", consultest.Paused())
 	agent.Mend(updatePath)
-	p.eventually("told, and looked for", func() bool { return len(agent.Requests("/v1/health/service/user")) > looks })
-	serves()
-	agent.Mend("/v1/health/")
 	p.eventually("critical in the catalog", func() bool { return entry() == "critical" })
+	serves()
+	agent.Mend("/v1/health/node/")
 	// New requests prolong the settle time: they come for three of it.
 	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(30 * time.Millisecond) {
 		serves()
@@ -232,14 +230,14 @@ func TestReadinessAndMetricsTellEachStateOfTheRegistration(t *testing.T) {
 	agent.Mend()
 	p.eventually("/readyz says nothing against the registration", func() bool {
 		_, body, err := p.get(p.admin + "/readyz")
-		return err == nil && !strings.Contains(body, "starting") && !strings.Contains(body, "adrift")
+		return err == nil && !strings.Contains(body, "starting") && !strings.Contains(body, "recovering")
 	})
 	agent.Break("", consultest.Refuse())
-	tells("adrift: Consul does not answer: ")
+	tells("recovering: Consul does not answer: ")
 	agent.Mend()
 	p.eventually("registered again", func() bool {
 		_, body, err := p.get(p.admin + "/metrics")
-		return err == nil && strings.Contains(body, `rollcall_registration_transitions_total{from="adrift",to="registered"} 1`)
+		return err == nil && strings.Contains(body, `rollcall_registration_transitions_total{from="recovering",to="registered"} 1`)
 	})
 	go func() { _, _, _ = p.get(p.traffic + "/held") }()
 	wait(t, h.inside)
@@ -248,7 +246,7 @@ func TestReadinessAndMetricsTellEachStateOfTheRegistration(t *testing.T) {
 	_, body, err := p.get(p.admin + "/metrics")
 	for _, want := range []string{
 		`rollcall_registration_transitions_total{from="starting",to="registered"} 1`,
-		`rollcall_registration_transitions_total{from="registered",to="adrift"} 1`,
+		`rollcall_registration_transitions_total{from="registered",to="recovering"} 1`,
 		`rollcall_registration_transitions_total{from="registered",to="draining"} 1`,
 		`rollcall_registration_state{state="draining"} 1`,
 	} {

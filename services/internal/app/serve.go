@@ -43,7 +43,7 @@ type service struct {
 	serving    sync.WaitGroup
 	failed     chan error  // gets one error or nil from each listener
 	listening  atomic.Bool // all ports are served
-	registered atomic.Pointer[registration.Registered]
+	registered atomic.Pointer[registration.Registration]
 }
 
 func serve(ctx context.Context, spec Spec, settings *Settings, p Process) int {
@@ -226,13 +226,13 @@ func (s *service) register(traffic, admin net.Addr) error {
 			"prometheus_path": "/metrics",
 			"prometheus_port": strconv.Itoa(adminPort),
 		},
-		Probe:       "/readyz",
-		ProbePort:   adminPort,
-		Ready:       s.checks.Ready,
-		Settle:      time.Duration(s.settings.Settle),
-		SettleMax:   time.Duration(s.settings.SettleMax),
-		Arrivals:    s.traffic.Arrivals,
-		Unreachable: unreachable,
+		CheckPath:     "/readyz",
+		CheckPort:     adminPort,
+		Ready:         s.checks.Ready,
+		Settle:        time.Duration(s.settings.Settle),
+		SettleMax:     time.Duration(s.settings.SettleMax),
+		Arrivals:      s.traffic.Arrivals,
+		ConsulTimeout: unreachable,
 	})
 	if err != nil {
 		return &settingsError{err} // Register fails for nothing else: it does not wait for Consul

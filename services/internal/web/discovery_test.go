@@ -46,7 +46,7 @@ func TestDiscoveryPageTellsWhatIsInUseAndWhoIsMissing(t *testing.T) {
 
 	w := httptest.NewRecorder()
 	web.Discovery{Mesh: m, Registration: func() (string, registration.Status, bool) {
-		return "order-1", registration.Status{State: registration.StateAdrift, Why: "no answer"}, true
+		return "order-1", registration.Status{State: registration.StateRecovering, Why: "no answer"}, true
 	}}.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/debug/discovery", nil))
 	var page struct {
 		Registration struct{ ID, State, Why string }
@@ -64,7 +64,7 @@ func TestDiscoveryPageTellsWhatIsInUseAndWhoIsMissing(t *testing.T) {
 	if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil {
 		t.Fatal(err)
 	}
-	if r := page.Registration; r.ID != "order-1" || r.State != "adrift" || r.Why != "no answer" {
+	if r := page.Registration; r.ID != "order-1" || r.State != "recovering" || r.Why != "no answer" {
 		t.Errorf("registration is %+v", r)
 	}
 	if len(page.Services) != 1 || len(page.Services[0].Instances) != 3 {

@@ -1,0 +1,268 @@
+package registration
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
+)
+
+// callTimeout bounds each call: the API client has no limit of its own.
+const callTimeout = 5 * time.Second
+
+// errNotAsked is the trouble of an agent that was not asked anything yet.
+var errNotAsked = errors.New("Consul was not asked yet")
+
+// Agent is Consul's agent as one process sees it: who it is, whether it answers,
+// and what the catalog has of its node. The registrations of a process share it,
+// so that each costs no more than its heartbeats: three connections and two
+// questions that Consul holds serve them all.
+//
+// Close it after its registrations.
+type Agent struct {
+	cfg     AgentConfig
+	process string        // the nonce of this process: see processKey
+	writes  atomic.Int64  // of entries: see writeKey
+	turn    chan struct{} // held during a call that the agent answers itself
+
+	seen    atomic.Pointer[sight]
+	doubts  chan struct{}    // holds one: ask whether all is as believed
+	learned chan string      // holds one: the node that an entry was written to
+	hurries [2]chan struct{} // hold one each: something was written
+
+	end   context.CancelFunc
+	ended chan struct{}
+
+	mu       sync.Mutex // guards what follows
+	lives    map[string]chan<- struct{}
+	home     string    // the node that entries are written to; empty: unknown
+	homeSeen time.Time // when it last answered
+	several  bool      // said that the address leads to several agents
+}
+
+// AgentConfig says how to reach an agent.
+type AgentConfig struct {
+	// Client of the agent; required.
+	Client *api.Client
+	// CloseIdle closes the idle connections of Client. It is called to reach
+	// another agent where the address leads to several. nil waits until they end
+	// by themselves.
+	CloseIdle func()
+	// Trace is told of the questions that are no single registration's: service
+	// and ID are empty. nil means none.
+	Trace *Trace
+	// Log gets trouble, once per outage. nil means slog.Default().
+	Log *slog.Logger
+}
+
+// NewAgent begins to ask the agent, in the background. An error means a wrong
+// setting.
+func NewAgent(cfg AgentConfig) (*Agent, error) {
+	if cfg.Client == nil {
+		return nil, errors.New("registration: AgentConfig.Client is nil; want a client of Consul")
+	}
+	if cfg.CloseIdle == nil {
+		cfg.CloseIdle = func() {}
+	}
+	if cfg.Trace == nil {
+		cfg.Trace = &Trace{}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	var nonce [8]byte
+	_, _ = rand.Read(nonce[:]) // never fails: crypto/rand
+	a := &Agent{
+		cfg:     cfg,
+		process: hex.EncodeToString(nonce[:]),
+		turn:    make(chan struct{}, 1),
+		doubts:  make(chan struct{}, 1),
+		learned: make(chan string, 1),
+		hurries: [2]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)},
+		ended:   make(chan struct{}),
+		lives:   map[string]chan<- struct{}{},
+	}
+	a.seen.Store(&sight{err: errNotAsked})
+	// Close ends it, not the caller's context.
+	ctx, end := context.WithCancel(context.Background())
+	a.end = end
+	go a.run(ctx)
+	return a, nil
+}
+
+// Close ends the questions and waits for that. Registrations that are not closed
+// yet see a Consul that does not answer.
+func (a *Agent) Close() {
+	a.end()
+	<-a.ended
+}
+
+// Look has it asked at once whether Consul answers and has all entries: call it
+// when there is reason to believe that Consul was away or lost something, as when
+// a watch of this process sees its index go backwards. Many calls are one look.
+func (a *Agent) Look() { poke(a.doubts) }
+
+// hurry has both questions asked now if they are not held open: something was
+// written, and is to be seen.
+func (a *Agent) hurry() {
+	for _, h := range a.hurries {
+		poke(h)
+	}
+}
+
+// poke sends into a channel that holds one.
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// attach has the channel poked at each news, until detach. An ID may be attached
+// once.
+func (a *Agent) attach(id string, news chan<- struct{}) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.lives[id] != nil {
+		return fmt.Errorf("registration: ID is %q, which this process has registered already; want another, or Close first", id)
+	}
+	a.lives[id] = news
+	return nil
+}
+
+func (a *Agent) detach(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.lives, id)
+}
+
+// sight returns the latest news; it is never nil.
+func (a *Agent) sight() *sight { return a.seen.Load() }
+
+func (a *Agent) publish(s sight) {
+	a.seen.Store(&s)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, news := range a.lives {
+		poke(news)
+	}
+}
+
+// call does one exchange that the agent answers itself, or by asking once. The
+// calls of a process go one after the other, so that one connection serves them
+// and the agent that answers is mostly the same.
+func (a *Agent) call(ctx context.Context, tell func(error), do func(q *api.QueryOptions) error) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	select {
+	case a.turn <- struct{}{}:
+		defer func() { <-a.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	err := guarded(func() error { return do((&api.QueryOptions{}).WithContext(ctx)) })
+	tell(err)
+	return err
+}
+
+// guarded turns a panic of the API client into an error: no answer may end the
+// process.
+func guarded(do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the answer made consul/api panic: %v", p)
+		}
+	}()
+	return consul.Clip(do())
+}
+
+// tell is the Trace of a call for all registrations.
+func (a *Agent) tell(op string) func(error) {
+	return func(err error) {
+		if f := a.cfg.Trace.Attempted; f != nil {
+			f("", "", op, err)
+		}
+	}
+}
+
+// run keeps the sight true until ctx ends.
+func (a *Agent) run(ctx context.Context) {
+	defer close(a.ended)
+	var (
+		wait   backoff
+		held   = cuts{wait: holdServices}
+		warned bool
+		failed int
+	)
+	for ctx.Err() == nil {
+		began := time.Now()
+		found, err := a.meet(ctx)
+		up := false
+		away := err != nil && consul.Unreachable(err)
+		if err == nil {
+			up, err = a.follow(ctx, found, held.wait)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		lasted := time.Since(began)
+		if up {
+			wait, warned, failed = backoff{}, false, 0
+			held.ended(lasted, err)
+			if lasted < lookSpacing {
+				pause(ctx, lookSpacing-lasted, nil)
+			}
+			if err != nil && lasted < time.Second {
+				wait.failed(err) // an answer that breaks again and again
+				pause(ctx, time.Until(wait.until), nil)
+			}
+			continue
+		}
+		if err == nil {
+			continue
+		}
+		failed++
+		wait.failed(err)
+		a.publish(sight{err: err, away: away})
+		if failed >= 2 && !warned {
+			warned = true
+			a.warn(err)
+		}
+		pause(ctx, time.Until(wait.until), a.doubts)
+		pause(ctx, lookSpacing-time.Since(began), nil)
+	}
+	a.publish(sight{err: context.Canceled, away: true})
+}
+
+func (a *Agent) warn(err error) {
+	switch {
+	case errors.Is(err, ErrSeveralAgents): // said already
+	case consul.Denied(err), errors.Is(err, errNodeUnreadable): // there is something to do
+		a.cfg.Log.Error("Consul refuses our token, trying on; want one with service:write for the service, and node:read for the agent's node", "err", err)
+	default:
+		a.cfg.Log.Warn("trouble with Consul, trying on", "err", err)
+	}
+}
+
+// pause waits for d, for the context's end, or for a value of early.
+func pause(ctx context.Context, d time.Duration, early <-chan struct{}) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-early:
+	}
+}

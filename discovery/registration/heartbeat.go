@@ -1,0 +1,125 @@
+package registration
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// What the heartbeat check says. The outputs are constant: a heartbeat that
+// changes nothing wakes no watcher. Watchers know a draining instance by the word
+// in front.
+const (
+	servingOutput  = "serving"
+	drainingOutput = "draining: the instance is leaving and takes no new requests"
+	notReadyPrefix = "not ready: "
+
+	// maxReasonBytes of Ready's error are told to Consul.
+	maxReasonBytes = 512
+)
+
+// word is what the heartbeat check says, or is to say.
+type word struct{ status, output string }
+
+// word asks Ready what the check should say now.
+func (l *life) word(ctx context.Context) word {
+	if l.draining {
+		return word{api.HealthCritical, drainingOutput}
+	}
+	not, err := l.ready.ask(ctx)
+	if err == nil {
+		err = not
+	}
+	if err == nil {
+		return word{api.HealthPassing, servingOutput}
+	}
+	reason := strings.ToValidUTF8(err.Error(), "?")
+	if len(reason) > maxReasonBytes {
+		reason = strings.ToValidUTF8(reason[:maxReasonBytes], "")
+	}
+	return word{api.HealthCritical, notReadyPrefix + reason}
+}
+
+// beat tells the heartbeat check's word.
+func (l *life) beat(reads, writes context.Context) {
+	if l.cfg.moved(l.written.host) {
+		l.vanished("the address " + l.written.host + " is not the machine's any more")
+		return
+	}
+	say := l.word(reads)
+	if !l.draining && reads.Err() != nil {
+		return // Drain or Close: think again
+	}
+	if say.status != l.told.status {
+		// Not a mere repetition: is the entry still ours?
+		if own, err := l.readOwn(writes); err == nil && own.other {
+			l.yield(own)
+			return
+		}
+	}
+	l.beaten(l.update(writes, say))
+}
+
+// beatBriefly is beat within the settle time: Consul must not hold that up.
+func (l *life) beatBriefly(reads, writes context.Context) {
+	ctx, cancel := context.WithDeadline(writes, l.settleAt)
+	defer cancel()
+	l.beat(reads, ctx)
+}
+
+// beaten judges a heartbeat. One whose check is unknown to the agent is repeated
+// when it is known which agent answers: there may be several.
+func (l *life) beaten(err error) {
+	switch {
+	case err == nil:
+		l.retry, l.doubted = backoff{}, time.Time{}
+		l.agent.homeAnswered()
+	case unknownCheck(err):
+		l.retry = backoff{}
+		if !l.doubted.IsZero() && l.agent.sight().met.After(l.doubted) {
+			l.vanished("its heartbeat check is unknown to the agent")
+			return
+		}
+		l.doubted = time.Now()
+		l.beatAt = l.doubted.Add(time.Second)
+		l.agent.Look()
+	default:
+		l.failed(err)
+	}
+}
+
+// unknownCheck reports whether the agent says that it has no such TTL check.
+func unknownCheck(err error) bool {
+	if unknownID(err) {
+		return true
+	}
+	status, ok := errors.AsType[api.StatusError](err)
+	return ok && status.Code != http.StatusForbidden && strings.Contains(status.Body, "does not have associated TTL")
+}
+
+// update writes the heartbeat check's word, and notes the token that went with it.
+func (l *life) update(ctx context.Context, say word) error {
+	var token string
+	err := l.call(withToken(ctx, &token), opHeartbeat, func(q *api.QueryOptions) error {
+		return l.cfg.Client.Agent().UpdateTTLOpts(heartbeatCheck(l.cfg.ID), say.output, say.status, q)
+	})
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if say.status != l.told.status {
+		l.heard = false // it is to arrive
+	}
+	if !l.heard {
+		l.toldAt = now
+		l.agent.hurry()
+	}
+	l.told = say
+	l.beatAt = now.Add(l.cfg.HeartbeatInterval)
+	l.token = token
+	return nil
+}

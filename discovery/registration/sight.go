@@ -1,0 +1,362 @@
+package registration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
+)
+
+const (
+	// holdServices is for how long Consul may hold the question about the node's
+	// services. It bounds what servers that lose their data in silence cost: a
+	// question with an index above theirs is answered no sooner.
+	holdServices = 10 * time.Second
+	// holdChecks is the same for the node's checks, which go with the services.
+	holdChecks = 30 * time.Second
+	// holdSlack is added to the limit of such a question, besides the sixteenth
+	// that Consul may add
+	// (https://developer.hashicorp.com/consul/api-docs/features/blocking).
+	holdSlack = 5 * time.Second
+	// lookSpacing is the least time between two looks.
+	lookSpacing = 100 * time.Millisecond
+	lookSlowest = 500 * time.Millisecond
+	// busyAfter answers in a row that came at once, a question is spaced, by up to
+	// busyMost: the node has many services, and something else changes.
+	busyAfter = 3
+	busyMost  = 8 * time.Second
+)
+
+// Trouble with the reading of the catalog.
+var (
+	errNodeUnreadable = errors.New("the token may not read the agent's node, or not the service, so Consul left them out of its answer; want node:read and service:read")
+	errBroken         = &net.OpError{Op: "read", Net: "tcp", Err: errors.New("the connection broke")}
+	errRegressed      = errors.New("the catalog's index went backwards")
+	// errNoLeader means that nothing can be written to the catalog or read from it.
+	errNoLeader = errors.New("the cluster has no leader")
+)
+
+// sight is what is known of the agent, and what the catalog has of this process
+// under the agent's node. It never changes.
+type sight struct {
+	err     error     // why Consul can't be used now; nil: it can
+	away    bool      // not even the agent answers
+	met     time.Time // when Consul was last found to be as it should be
+	node    string    // the agent's name; empty: unknown
+	address string    // by which others know the agent; empty: unknown
+	// entries by ID and checks by check ID; nil: not known.
+	entries map[string]*api.AgentService
+	checks  map[string]*api.HealthCheck
+}
+
+// meet asks whether the cluster has a leader, without which calls wait inside of
+// Consul beyond the election, and who the agent is.
+func (a *Agent) meet(ctx context.Context) (sight, error) {
+	select {
+	case <-a.doubts: // is being answered
+	default:
+	}
+	err := a.call(ctx, a.tell(opRead), func(q *api.QueryOptions) error {
+		leader, err := a.cfg.Client.Status().LeaderWithQueryOptions(q)
+		if err == nil && leader == "" {
+			err = errNoLeader
+		}
+		return err
+	})
+	if err != nil {
+		return sight{}, err
+	}
+	now := time.Now()
+	node, address, err := a.identify(ctx)
+	if err != nil {
+		return sight{}, err
+	}
+	home, err := a.atHome(node)
+	if err != nil {
+		a.cfg.CloseIdle()
+		return sight{}, err
+	}
+	return sight{met: now, node: home, address: address}, nil
+}
+
+// identify asks the agent for its node's name and address. Where the token may
+// not read the agent, its name is that of the node of our checks; else empty.
+func (a *Agent) identify(ctx context.Context) (node, address string, err error) {
+	var self map[string]map[string]any
+	err = a.call(ctx, a.tell(opRead), func(q *api.QueryOptions) (err error) {
+		self, err = a.self(q)
+		return err
+	})
+	if consul.Denied(err) {
+		node, err = a.nodeOfChecks(ctx)
+		return node, "", err
+	}
+	if err != nil {
+		return "", "", err
+	}
+	node, _ = self["Config"]["NodeName"].(string)
+	address, _ = self["Member"]["Addr"].(string)
+	if node == "" {
+		return "", "", errors.New("the agent's answer about itself has no NodeName")
+	}
+	return node, address, nil
+}
+
+// self is Agent().Self(), which takes no context.
+func (a *Agent) self(q *api.QueryOptions) (self map[string]map[string]any, err error) {
+	_, err = a.cfg.Client.Raw().Query("/v1/agent/self", &self, q)
+	return self, err
+}
+
+// nodeOfChecks is the node of the checks that this process has at the agent.
+func (a *Agent) nodeOfChecks(ctx context.Context) (node string, err error) {
+	err = a.call(ctx, a.tell(opRead), func(q *api.QueryOptions) error {
+		checks, err := a.cfg.Client.Agent().ChecksWithFilterOpts("Notes == "+strconv.Quote(a.notes()), q)
+		for _, c := range checks {
+			if c != nil {
+				node = c.Node
+			}
+		}
+		return err
+	})
+	return node, err
+}
+
+// learn notes the node that an entry was written to.
+func (a *Agent) learn(node string) {
+	if node == "" {
+		return
+	}
+	select {
+	case a.learned <- node:
+	default:
+	}
+}
+
+// question is one of the two that Consul holds: about the services or the checks
+// of the agent's node, each with a filter for those of this process. It costs the
+// servers what the node has, whatever the size of a service.
+type question struct {
+	wait time.Duration
+	read func(ctx context.Context, q *api.QueryOptions, s *sight) (*api.QueryMeta, error)
+}
+
+// answer is what came of a question: an error, or a change of the sight.
+type answer struct {
+	err    error
+	change func(s *sight)
+}
+
+// follow asks the two questions again and again, and publishes what changes, until
+// one fails or there is a doubt. up tells that both were answered once.
+func (a *Agent) follow(ctx context.Context, s sight, wait time.Duration) (up bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel()
+	answers := make(chan answer)
+	ask := func() {
+		for n, q := range []question{
+			{wait, a.readServices},
+			{min(holdChecks, 3*wait), a.readChecks},
+		} {
+			asking.Go(func() { a.ask(ctx, s.node, q, a.hurries[n], answers) })
+		}
+	}
+	var doubts <-chan struct{} // none are heard before all is known
+	if s.node == "" {
+		a.publish(s) // an entry may be written, and tells the node
+		up, doubts = true, a.doubts
+	} else {
+		ask()
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return up, ctx.Err()
+		case <-doubts:
+			return up, nil
+		case node := <-a.learned:
+			if s.node == "" {
+				up, doubts, s.node = false, nil, node
+				a.setHome(node)
+				ask()
+			}
+		case ans := <-answers:
+			if ans.err != nil {
+				if errors.Is(ans.err, errRegressed) {
+					return up, nil
+				}
+				return up, ans.err
+			}
+			ans.change(&s)
+			if s.entries != nil && s.checks != nil {
+				up, doubts = true, a.doubts
+			}
+			a.publish(s)
+		}
+	}
+}
+
+// ask asks one question until it fails.
+func (a *Agent) ask(ctx context.Context, node string, q question, hurry <-chan struct{}, answers chan<- answer) {
+	var index uint64
+	for busy := 0; ; {
+		var part sight
+		asked := time.Now()
+		next, err := a.askOnce(ctx, node, q, index, &part)
+		if err == nil && next < index {
+			err = errRegressed
+		}
+		ans := answer{err: err, change: part.into}
+		select {
+		case answers <- ans:
+		case <-ctx.Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+		if busy++; index == 0 || time.Since(asked) > time.Second {
+			busy = 0
+		}
+		if busy >= busyAfter {
+			pause(ctx, min(lookSpacing<<min(busy-busyAfter, 10), busyMost), hurry)
+		}
+		if index = next; next <= 1 && part.entries == nil {
+			index = 0 // no news yet
+			pause(ctx, lookSlowest, hurry)
+		}
+	}
+}
+
+// into puts what is known into s.
+func (s *sight) into(to *sight) {
+	if s.entries != nil {
+		to.entries = s.entries
+	}
+	if s.address != "" {
+		to.address = s.address
+	}
+	if s.checks != nil {
+		to.checks = s.checks
+	}
+}
+
+func (a *Agent) askOnce(ctx context.Context, node string, q question, index uint64, into *sight) (next uint64, err error) {
+	limit := callTimeout
+	opts := &api.QueryOptions{}
+	op := opRead
+	if index > 0 {
+		opts.WaitIndex, opts.WaitTime = index, q.wait
+		limit = q.wait + q.wait/16 + holdSlack
+		op = opHold
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	// An index counts for a connection that was there when it was learned. Over a new
+	// one, which net/http makes by itself when the old one broke, the question would
+	// wait in vain at a Consul that came back without its data: that the connection
+	// broke is the news.
+	var broke atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(conn httptrace.GotConnInfo) {
+		if index > 0 && !conn.Reused {
+			broke.Store(true)
+			cancel()
+		}
+	}})
+	into.node = node
+	var meta *api.QueryMeta
+	err = guarded(func() (err error) {
+		meta, err = q.read(ctx, opts.WithContext(ctx), into)
+		return err
+	})
+	if err != nil && broke.Load() {
+		err = errBroken
+	}
+	if !errors.Is(err, context.Canceled) {
+		a.tell(op)(err)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return meta.LastIndex, nil
+}
+
+func (a *Agent) readServices(_ context.Context, q *api.QueryOptions, into *sight) (*api.QueryMeta, error) {
+	q.Filter = fmt.Sprintf("Meta[%q] == %q", processKey, a.process)
+	list, meta, err := a.cfg.Client.Catalog().NodeServiceList(into.node, q)
+	switch {
+	case err != nil:
+		return nil, err
+	case list == nil:
+		return nil, errors.New("the answer about the node's services is null")
+	case meta.ResultsFilteredByACLs: // which is said of what the filter takes only
+		return nil, errNodeUnreadable
+	}
+	if list.Node != nil {
+		into.address = list.Node.Address
+	}
+	into.entries = map[string]*api.AgentService{}
+	for _, e := range list.Services {
+		if e != nil {
+			into.entries[e.ID] = e
+		}
+	}
+	return meta, nil
+}
+
+func (a *Agent) readChecks(_ context.Context, q *api.QueryOptions, into *sight) (*api.QueryMeta, error) {
+	q.Filter = "Notes == " + strconv.Quote(a.notes())
+	checks, meta, err := a.cfg.Client.Health().Node(into.node, q)
+	if err != nil {
+		return nil, err
+	}
+	if meta.ResultsFilteredByACLs {
+		return nil, errNodeUnreadable
+	}
+	if meta.LastIndex <= 1 {
+		// The servers have checks of their own, so their true index is above 1.
+		return meta, nil
+	}
+	into.checks = map[string]*api.HealthCheck{}
+	for _, c := range checks {
+		if c != nil {
+			into.checks[c.CheckID] = c
+		}
+	}
+	return meta, nil
+}
+
+// notes mark the checks of this process.
+func (a *Agent) notes() string { return "rollcall process " + a.process }
+
+// cuts finds out for how long a question may be held where a proxy between us and
+// Consul cuts it short: that is no outage, and costs a question more.
+type cuts struct {
+	wait time.Duration
+	row  int
+}
+
+func (c *cuts) ended(after time.Duration, err error) {
+	if err == nil || after < time.Second {
+		c.row = 0
+		return
+	}
+	if c.row++; c.row >= 2 {
+		c.wait = max(2*time.Second, min(c.wait, after*3/4))
+	}
+}
+
+// unknownID reports whether the agent says that it has no such entry or check.
+func unknownID(err error) bool { return consul.StatusCode(err) == http.StatusNotFound }

@@ -1,0 +1,363 @@
+package registration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// The keys of an entry's Meta by which a process knows its own: its nonce, and the
+// number of the write. Consul's agent has no compare-and-set: between the look and
+// the write there is a window of one exchange in which another process may write.
+const (
+	processKey = "rollcall-process"
+	writeKey   = "rollcall-write"
+)
+
+// failuresBeforeCritical is how many runs of the HTTP check in a row must fail.
+const failuresBeforeCritical = 2
+
+// ErrIDTaken is the trouble, wrapped, of an instance whose ID another process has
+// registered since. The one that registered last has the ID; the other waits until
+// that entry is gone or its heartbeat has run out.
+var ErrIDTaken = errors.New("another process has registered our ID: give each instance its own (Config.ID)")
+
+// The IDs of the two checks.
+func heartbeatCheck(id string) string { return id + ":rollcall" }
+func httpCheck(id string) string      { return id + ":probe" }
+
+// found is what the agent holds under our ID.
+type found struct {
+	entry       *api.AgentService // nil: nothing
+	ours, other bool              // of this process, or of another one
+	passing     bool
+	alive       bool    // its heartbeat has not run out
+	maintenance *string // the reason of an operator's
+}
+
+// readOwn reads what the agent holds under our ID.
+func (l *life) readOwn(ctx context.Context) (own found, err error) {
+	checks, err := l.ownChecks(ctx)
+	if err != nil {
+		return found{}, err
+	}
+	own.passing = true
+	for _, c := range checks {
+		if c.CheckID == api.ServiceMaintPrefix+l.cfg.ID {
+			own.maintenance = &c.Notes
+		}
+		own.passing = own.passing && c.Status == api.HealthPassing
+	}
+	beat := checks[heartbeatCheck(l.cfg.ID)]
+	own.alive = beat != nil && !strings.HasPrefix(beat.Output, "TTL expired")
+	err = l.call(ctx, opRead, func(q *api.QueryOptions) (err error) {
+		own.entry, _, err = l.cfg.Client.Agent().Service(l.cfg.ID, q)
+		if unknownID(err) {
+			own.entry, err = nil, nil
+		}
+		return err
+	})
+	if own.entry != nil {
+		process := own.entry.Meta[processKey]
+		// One without a nonce was written by hand.
+		own.ours, own.other = process == l.agent.process, process != l.agent.process && process != ""
+	}
+	return own, err
+}
+
+// ownChecks returns the agent's checks of the entry under our ID.
+func (l *life) ownChecks(ctx context.Context) (checks map[string]*api.AgentCheck, err error) {
+	err = l.call(ctx, opRead, func(q *api.QueryOptions) (err error) {
+		checks, err = l.cfg.Client.Agent().ChecksWithFilterOpts("ServiceID == "+strconv.Quote(l.cfg.ID), q)
+		return err
+	})
+	for id, c := range checks {
+		if c == nil {
+			delete(checks, id)
+		}
+	}
+	return checks, err
+}
+
+// write writes the entry anew: what is there under our ID is deregistered first, since
+// registering the same thing again repairs nothing behind a client agent, and
+// replace-existing-checks would end an operator's maintenance mode.
+func (l *life) write(reads, writes context.Context) { l.rewrite(reads, writes, false) }
+
+// writeAnew writes the entry for want of proof that what was written has arrived.
+func (l *life) writeAnew(reads, writes context.Context) {
+	if l.shown && l.heard { // a new token, and all is well
+		l.rewrite(reads, writes, true)
+		return
+	}
+	why := "what was written is not in the catalog"
+	if l.shown {
+		why = "the heartbeat check was told " + strconv.Quote(l.told.status) + ", which is not in the catalog"
+	}
+	if !l.unproven {
+		l.unproven = true
+		l.cfg.Log.Warn("Consul took what was written, and the catalog does not show it: writing it anew",
+			"service", l.cfg.Service, "id", l.cfg.ID, "why", why, "state", l.Status().Why)
+	}
+	l.enter(StateRecovering, why, errNotSeen)
+	l.rewrite(reads, writes, l.shown) // an entry that is there: without a gap
+}
+
+func (l *life) rewrite(reads, writes context.Context, over bool) {
+	err := l.tryRewrite(reads, writes, over)
+	switch {
+	case err == nil:
+		l.retry, l.warned = backoff{}, false
+	case errors.Is(err, ErrIDTaken):
+		l.trouble(err)
+		l.retry.until = time.Now().Add(takenPause)
+	default:
+		l.failed(err)
+	}
+}
+
+func (l *life) tryRewrite(reads, writes context.Context, over bool) error {
+	s := l.agent.sight()
+	host, err := l.cfg.findHost(reads, s)
+	if err != nil {
+		return err
+	}
+	own, err := l.readOwn(reads)
+	if err != nil {
+		return err
+	}
+	if err := l.claim(own, host); err != nil {
+		return err
+	}
+	if !l.mayExist {
+		l.lookForDoubles(reads, host)
+	}
+	say := l.word(reads)
+	if own.entry != nil {
+		// What ended while it was there has ended; what we take away is put back.
+		l.maintenance = own.maintenance
+		if over {
+			l.maintenance = nil // stays by itself
+		} else if err := l.deregister(writes); err != nil {
+			return err
+		}
+	}
+	if err := reads.Err(); err != nil {
+		return err // Drain or Close: think again
+	}
+	if err := l.register(writes, host, say); err != nil {
+		return err
+	}
+	if err := l.update(writes, say); err != nil {
+		return err
+	}
+	checks, err := l.ownChecks(writes)
+	if err != nil {
+		return nil // the entry is written; the agent's node may be known
+	}
+	for _, c := range checks {
+		l.nodes[c.Node] = true
+		l.agent.learn(c.Node)
+	}
+	return nil
+}
+
+// claim decides about an entry under our ID that is not ours. At the start it was
+// most likely left by an earlier life, and is taken over. Later it is another
+// process's, which has the ID for as long as it lives.
+func (l *life) claim(own found, host string) error {
+	if own.entry == nil || own.ours {
+		l.taken = false
+		return nil
+	}
+	if l.mayExist || l.taken {
+		if own.other && own.alive {
+			l.yield(own)
+			return fmt.Errorf("%w; its entry is at %s port %d", ErrIDTaken, own.entry.Address, own.entry.Port)
+		}
+		l.taken = false
+		return nil
+	}
+	if own.passing && (own.entry.Address != host || own.entry.Port != l.cfg.Port) {
+		l.cfg.Log.Warn("taking over an entry that passes at another address: is the ID unique?",
+			"service", l.cfg.Service, "id", l.cfg.ID,
+			"theirs", own.entry.Address, "their_port", own.entry.Port, "ours", host, "our_port", l.cfg.Port)
+	}
+	return nil
+}
+
+// yield leaves the ID to another process that has registered it.
+func (l *life) yield(own found) {
+	if !l.taken {
+		l.cfg.Log.Error("another process has registered our ID, and has it for as long as it lives: give each instance its own",
+			"service", l.cfg.Service, "id", l.cfg.ID, "theirs", own.entry.Address, "their_port", own.entry.Port)
+	}
+	l.vanished("the ID is another process's")
+	l.taken, l.mayExist = true, false
+	l.writeAt = time.Now().Add(takenPause)
+	clear(l.nodes)
+	l.trouble(fmt.Errorf("%w; its entry is at %s port %d", ErrIDTaken, own.entry.Address, own.entry.Port))
+	if l.draining {
+		l.endDrain()
+	}
+}
+
+func (l *life) register(ctx context.Context, host string, say word) error {
+	w := &written{host: host, number: strconv.FormatInt(l.agent.writes.Add(1), 10)}
+	entry := l.cfg.entry(host, say, l.maintenance != nil)
+	entry.Meta[processKey], entry.Meta[writeKey] = l.agent.process, w.number
+	for _, c := range entry.Checks {
+		c.Notes = l.agent.notes()
+	}
+	l.mayExist, l.told = true, word{}
+	l.nodes[l.agent.sight().node] = true
+	w.at = time.Now()
+	l.writeAt = w.at.Add(mendPause)
+	err := l.call(withToken(ctx, &w.token), opRegister, func(q *api.QueryOptions) error { //nolint:contextcheck // q carries the context
+		return l.cfg.Client.Agent().ServiceRegisterOpts(entry, api.ServiceRegisterOpts{}.WithContext(q.Context()))
+	})
+	if err != nil {
+		l.written = nil
+		return err
+	}
+	if l.maintenance != nil {
+		err = l.call(ctx, opRegister, func(q *api.QueryOptions) error {
+			return l.cfg.Client.Agent().EnableServiceMaintenanceOpts(l.cfg.ID, *l.maintenance, q)
+		})
+		if err != nil {
+			l.written = nil
+			return err
+		}
+		l.maintenance = nil
+	}
+	l.written, l.shown, l.heard = w, false, false
+	unreachable := l.cfg.reach(host, l.agent.sight())
+	if unreachable != nil {
+		l.cfg.Log.Warn(unreachable.Error(), "service", l.cfg.Service, "id", l.cfg.ID)
+	}
+	if f := l.cfg.Trace.Advertised; f != nil {
+		l.calls.do(func() { f(l.cfg.Service, l.cfg.ID, host, unreachable) })
+	}
+	return nil
+}
+
+// lookForDoubles warns of other entries at our address and port, before the first
+// registration. We hold the port, so they were left by an earlier life with another
+// ID, or this process registers twice. Their heartbeats end, and Consul removes
+// them.
+func (l *life) lookForDoubles(ctx context.Context, host string) {
+	var all map[string]*api.AgentService
+	err := l.call(ctx, opRead, func(q *api.QueryOptions) (err error) {
+		all, err = l.cfg.Client.Agent().ServicesWithFilterOpts("Address == "+strconv.Quote(host), q)
+		return err
+	})
+	if err != nil {
+		return // it is for a warning only
+	}
+	for id, e := range all {
+		if id != l.cfg.ID && e != nil && e.Address == host && e.Port == l.cfg.Port {
+			l.cfg.Log.Warn("the agent has another entry at our address and port: one left by an earlier life goes by itself when its heartbeat has run out; else give each instance its own port",
+				"service", l.cfg.Service, "id", l.cfg.ID, "their_service", e.Service, "their_id", id, "host", host, "port", l.cfg.Port)
+		}
+	}
+}
+
+// deregister removes the entry. That it is not there is as good.
+func (l *life) deregister(ctx context.Context) error {
+	return l.call(ctx, opDeregister, func(q *api.QueryOptions) error {
+		err := l.cfg.Client.Agent().ServiceDeregisterOpts(l.cfg.ID, q)
+		if unknownID(err) {
+			return nil
+		}
+		return err
+	})
+}
+
+// differs says how the entry is other than we wrote it; empty if it is not. What an
+// operator has added to it is the operator's.
+func (l *life) differs(entry *api.AgentService) string {
+	switch {
+	case entry == nil:
+		return "the entry is not in the catalog"
+	case entry.Address != l.written.host || entry.Port != l.cfg.Port:
+		return fmt.Sprintf("the catalog has the entry at %s port %d, not %s port %d", entry.Address, entry.Port, l.written.host, l.cfg.Port)
+	case entry.Weights != l.cfg.weights():
+		return fmt.Sprintf("the catalog has the entry with weight %d, not %d", entry.Weights.Passing, l.cfg.Weight)
+	case entry.Meta[writeKey] != l.written.number:
+		return "the catalog has the entry as it was before"
+	}
+	for _, tag := range l.cfg.Tags {
+		if !slices.Contains(entry.Tags, tag) {
+			return fmt.Sprintf("the catalog has the entry without the tag %q", tag)
+		}
+	}
+	for k, v := range l.cfg.Meta {
+		if entry.Meta[k] != v {
+			return fmt.Sprintf("the catalog has the entry with another Meta[%q]", k)
+		}
+	}
+	return ""
+}
+
+// entry is the registration. Until its first run an HTTP check leaves an instance
+// critical, so both checks begin as what we know of ourselves; in maintenance both
+// begin as critical, so that the instance is not found before the maintenance is put
+// back.
+//
+// Consul passes a changed status on at once, a changed output alone only minutes
+// later (its check_update_interval). So where the HTTP check keeps the entry
+// critical, the heartbeat check begins as warning: then the word that follows, with
+// the reason, arrives at once.
+func (c Config) entry(host string, say word, maintenance bool) *api.AgentServiceRegistration {
+	beat, probe := say.status, say.status
+	if maintenance {
+		beat, probe = api.HealthCritical, api.HealthCritical
+	}
+	if say.status == api.HealthCritical && c.CheckPath != "" {
+		beat = api.HealthWarning
+	}
+	checks := api.AgentServiceChecks{{
+		CheckID:                        heartbeatCheck(c.ID),
+		Name:                           "rollcall heartbeat",
+		TTL:                            c.TTL.String(),
+		Status:                         beat,
+		DeregisterCriticalServiceAfter: c.DeregisterAfter.String(),
+	}}
+	if c.CheckPath != "" {
+		checks = append(checks, &api.AgentServiceCheck{
+			CheckID:                        httpCheck(c.ID),
+			Name:                           "readiness " + c.CheckPath,
+			HTTP:                           "http://" + net.JoinHostPort(host, strconv.Itoa(c.CheckPort)) + c.CheckPath,
+			Interval:                       c.CheckInterval.String(),
+			Timeout:                        c.CheckTimeout.String(),
+			FailuresBeforeCritical:         failuresBeforeCritical,
+			Status:                         probe,
+			DeregisterCriticalServiceAfter: c.DeregisterAfter.String(),
+		})
+	}
+	weights := c.weights()
+	meta := map[string]string{}
+	maps.Copy(meta, c.Meta)
+	entry := &api.AgentServiceRegistration{
+		ID:      c.ID,
+		Name:    c.Service,
+		Address: host,
+		Port:    c.Port,
+		Tags:    c.Tags,
+		Meta:    meta,
+		Weights: &weights,
+		Checks:  checks,
+	}
+	if c.Region != "" {
+		entry.Locality = &api.Locality{Region: c.Region, Zone: c.Zone}
+	}
+	return entry
+}
