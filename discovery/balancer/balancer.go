@@ -50,7 +50,7 @@ type Trace struct {
 // Critical, Draining and Maintenance; a missing instance is known until its
 // time is over or it was dropped.
 type Counts struct {
-	Known, Ready                    int
+	Known, Ready                    int // ready are those that pass, warn, or are missing
 	Ejected                         int // among the ready ones, or the critical ones in panic mode: out of use for failing
 	Missing                         int // among the others: vanished from the registry, and kept for a while
 	Critical, Draining, Maintenance int
@@ -100,7 +100,8 @@ type set struct {
 	back    atomic.Int64 // when the first of them is back, from base
 }
 
-// New returns a balancer without instances.
+// New returns a balancer without instances: until Use has given it some, Pick
+// fails.
 func New(service string, cfg Config) *Balancer {
 	b := &Balancer{service: service, policy: cfg.Policy, rules: cfg.Outliers}
 	if b.policy == nil {
@@ -209,7 +210,7 @@ func (b *Balancer) build(s *catalog.Snapshot, known []*Endpoint, now time.Time) 
 	b.set.Store(next)
 }
 
-// admit starts those who come into use, for the first time or again, at the
+// admit starts those that come into use, for the first time or again, at the
 // present virtual time.
 func (b *Balancer) admit(s *set) {
 	now := b.clock.Load()
@@ -228,7 +229,7 @@ func (b *Balancer) admit(s *set) {
 }
 
 // drop takes a missing endpoint out of use for the rest of its absence, unless
-// nobody would be left.
+// none would be left.
 func (b *Balancer) drop(e *Endpoint, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -248,8 +249,8 @@ func (b *Balancer) drop(e *Endpoint, now time.Time) {
 // Pick chooses an endpoint that was not tried: a healthy one, else a suspect one,
 // else one on trial, else an ejected or a critical one, for it may be well. When
 // every one was tried it chooses any but the latest, or the only one there is. The
-// error wraps catalog.ErrNoInstance and says the counts. It is the caller that
-// calls Use before.
+// error wraps catalog.ErrNoInstance and says the counts. The
+// caller calls Use before.
 func (b *Balancer) Pick(q Request) (Lease, error) {
 	s := b.set.Load()
 	if s.use == 0 {

@@ -51,7 +51,7 @@ func (s *estimate) add(micros float64, at time.Time, decay time.Duration) {
 const forgotten = 5
 
 // latency returns the estimate in microseconds as it has decayed since it last
-// moved: so a slow endpoint is asked again in time, without anybody who probes.
+// moved: so a slow endpoint is asked again in time, without a probe.
 // It is false if nothing is known.
 func (s *estimate) latency(now uint32, decay time.Duration) (micros float64, known bool) {
 	state := s.cost.Load()

@@ -108,6 +108,6 @@ func (e *Endpoint) serve(clock *atomic.Uint64, slack uint64) {
 		e.pass.Add(step) // another pick was faster; it did the rest
 	}
 	if earlier(now, turn) {
-		clock.CompareAndSwap(now, turn) // whoever is faster has a later time, or nearly
+		clock.CompareAndSwap(now, turn) // what is faster has a later time, or nearly
 	}
 }

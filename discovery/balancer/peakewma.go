@@ -17,8 +17,8 @@ import (
 //   - the least of an endpoint's latest three latencies counts, so one hiccup
 //     is nothing;
 //   - latencies count as Floor at least, and are equal within a factor of two;
-//   - equals are chosen as P2C does: by requests in flight, then by who was
-//     served least for its weight.
+//   - equals are chosen as P2C does: by requests in flight, then the one
+//     that was served least for its weight.
 //
 // Nothing is known of a newcomer's latency, nor of one that was not asked for
 // five times Decay: its load alone counts then, so it is neither flooded nor

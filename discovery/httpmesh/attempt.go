@@ -231,7 +231,7 @@ func (a *attempt) wrap(latency time.Duration) {
 
 const (
 	// smallAnswer is what is read of an answer that is not used, so that its
-	// connection can be: those who shed would have to be dialled again else.
+	// connection can be: those that shed would have to be dialled again else.
 	smallAnswer = 4 << 10
 	// smallPatience is how long that may take; it is in the same packet as the
 	// header, or nearly.

@@ -72,7 +72,7 @@ func (l *ledger) second(now time.Time) uint64 {
 }
 
 // plus adds one to what an entry counts, if it is of that second or, by a
-// caller who was late, of a newer one; else it begins a new one.
+// caller that was late, of a newer one; else it begins a new one.
 func plus(entry, second uint64) uint64 {
 	if entry>>countBits < second {
 		return second<<countBits | 1

@@ -14,7 +14,7 @@ import (
 
 // Config is what New needs. All but Source may be left zero.
 type Config struct {
-	// Source says who offers a service. Required.
+	// Source says which instances offer a service. Required.
 	Source catalog.Source
 	// Policy chooses among the instances. nil means balancer.PeakEWMA.
 	Policy balancer.Policy
@@ -35,11 +35,12 @@ type Config struct {
 	// go on one after the other, each ended for the next. 0 means 1s, negative
 	// means none. Too short, and slow requests are done twice.
 	//
-	// A silence of that length or longer is the instance's failure, whoever ended
+	// A silence of that length or longer is the instance's failure, whatever ended
 	// the wait; a shorter one proves nothing.
 	TryTimeout time.Duration
-	// MaxRetries is the number of tries after the first. 0 means 2, negative
-	// means none.
+	// MaxRetries is the number of tries after the first, 10 at most. 0 means 2,
+	// negative means none. More outlives more failures at once, and lets a request
+	// take longer to fail.
 	MaxRetries int
 	// Budget bounds the retries of all requests to a service taken together.
 	// Zero means a tenth of the requests and 3 a second.

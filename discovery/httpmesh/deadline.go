@@ -21,8 +21,8 @@ const TimeoutHeader = "Rollcall-Timeout"
 
 const maxTimeout = 24 * time.Hour
 
-// Deadline ends the context of a request when its TimeoutHeader says that nobody
-// waits any more, unless its answer has begun by then: what is streamed or
+// Deadline ends the context of a request when its TimeoutHeader says that its
+// sender waits no longer, unless its answer has begun by then: what is streamed or
 // upgraded lives on. So the deadline shrinks from hop to hop, with the context
 // that next hands on. Err and Cause of that context are
 // context.DeadlineExceeded; a context derived from it that can be canceled says
@@ -54,7 +54,7 @@ func Deadline(next http.Handler) http.Handler {
 		by := waitUntil(r.Context(), time.Now().Add(limit))
 		defer by.end()
 		in := r.WithContext(by)                   //nolint:contextcheck // made of r.Context() by waitUntil
-		defer func() { r.Pattern = in.Pattern }() // for those outside who name the route
+		defer func() { r.Pattern = in.Pattern }() // for what is outside and names the route
 		out := &beginning{ResponseWriter: w, by: by}
 		next.ServeHTTP(out, in)
 		if ended := by.Err(); ended != nil && !out.wrote {

@@ -29,7 +29,14 @@
 // A safe request that has had no headers for Config.TryTimeout is tried at another
 // instance beside the first; the first answer that is no failure is used.
 //
-// # What is not
+// # For servers
+//
+// [Guard] refuses requests that are meant for another service, [Deadline] ends those
+// whose sender waits no longer. Both are of use without a Transport:
+//
+//	server.Handler = httpmesh.Guard("order", httpmesh.Deadline(handler))
+//
+// # What it does not do
 //
 // Bodies stream in both directions and are neither copied nor decompressed.
 // No proxy is taken from the environment. A goroutine for each service in use

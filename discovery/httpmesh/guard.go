@@ -15,8 +15,8 @@ const ServiceHeader = "Rollcall-Service"
 // names another service than this one (case does not matter) is answered 421
 // Misdirected Request (RFC 9110, section 15.5.20) with a problem (RFC 9457), and
 // its connection is closed, so that the client's next one goes where the service
-// is now. A request without the header is served: it comes from somebody who
-// chose the address, like a health check.
+// is now. A request without the header is served: its sender has chosen the
+// address itself, as a health check does.
 //
 // An answer to a request with the header has it too. A Transport that has seen
 // that of a service does not take another server's answer, a proxy's 404 for

@@ -23,8 +23,10 @@ type Trace struct {
 
 // Report explains where a request went and why.
 type Report struct {
+	// Service is the one that the URL named.
 	Service string
-	Method  string
+	// Method is the request's.
+	Method string
 	// Counts are the numbers of instances at the last pick.
 	Counts balancer.Counts
 	// Proven is when the registry last proved the set of instances.
@@ -55,6 +57,7 @@ func (r *Report) Served() (catalog.Instance, bool) {
 
 // Try is one attempt at one instance.
 type Try struct {
+	// Instance is the one that was tried, as the registry told of it then.
 	Instance catalog.Instance
 	// Outcome says how it ended, and by that what was made of it.
 	Outcome outcome.Code
@@ -81,8 +84,10 @@ func WithReport(ctx context.Context, r *Report) context.Context {
 // last try's error; without a try, to catalog.ErrNoInstance or what else kept
 // it from being sent.
 type Error struct {
+	// Report tells of each try; never nil.
 	Report *Report
-	Err    error
+	// Err is the cause; never nil.
+	Err error
 }
 
 func (e *Error) Error() string {

@@ -13,7 +13,7 @@ import (
 const (
 	// firstPause is the longest pause before an instance that was tried already
 	// is tried again; it doubles with each such try, up to maxPause. The pause
-	// is drawn from the whole range, so that callers who failed together do not
+	// is drawn from the whole range, so that callers that failed together do not
 	// come back together ("full jitter": M. Brooker, "Exponential Backoff And
 	// Jitter", AWS Architecture Blog, 2015). Another instance is tried at once.
 	firstPause = 50 * time.Millisecond
@@ -23,7 +23,7 @@ const (
 	maxRetryAfter = time.Second
 	// maxSpared is how many dials that were refused at once do not count as
 	// tries while an instance is left that was not tried: the catalog may be
-	// full of addresses at which nobody listens.
+	// full of addresses at which nothing listens.
 	maxSpared = 20
 	// maxStalls is how many dials may take too long before an instance that was
 	// tried, or is ejected or critical, is not tried any more: an address that

@@ -109,15 +109,15 @@ func (t *Transport) enter() bool {
 	return true
 }
 
-// leave counts a request out. Whoever is last after the closing says so; see
-// Shutdown for why nobody is missed.
+// leave counts a request out. The last one after the closing says so; see
+// Shutdown for why none is missed.
 func (t *Transport) leave() {
 	if t.inFlight.Add(-1) == 0 && t.closing.Load() {
 		t.drain.Do(func() { close(t.drained) })
 	}
 }
 
-// route returns the way to a service. One that nobody offers has none that is
+// route returns the way to a service. One without an instance has none that is
 // kept: names taken from requests must not cost memory.
 func (t *Transport) route(s *catalog.Snapshot, now time.Time) *route {
 	service := s.Service()
@@ -138,7 +138,7 @@ func (t *Transport) route(s *catalog.Snapshot, now time.Time) *route {
 }
 
 // use gives the route a snapshot. It forgets the route, and returns false, if
-// that leaves nobody.
+// that leaves no instance.
 func (t *Transport) use(r *route, s *catalog.Snapshot, now time.Time) bool {
 	r.use(s, now)
 	if s.Len() == 0 && len(r.balancer.Endpoints()) == 0 {
@@ -158,7 +158,7 @@ func (t *Transport) begin(r *route, s *catalog.Snapshot) {
 }
 
 // follow gives the route each newer snapshot when it comes, so that idle
-// connections to those who left do not wait for the next request to be closed.
+// connections to instances that left do not wait for the next request to be closed.
 // It ends with the Transport, with the route, and when the source follows the
 // service no more.
 func (t *Transport) follow(r *route, s *catalog.Snapshot) {
@@ -174,7 +174,7 @@ func (t *Transport) follow(r *route, s *catalog.Snapshot) {
 			return
 		}
 		t.use(r, s, time.Now())
-		// Whoever else has forgotten the route did so before it was given the
+		// Any other call that has forgotten the route did so before it was given the
 		// snapshot, or has seen that the snapshot is empty.
 		if kept, ok := t.routes.Load(s.Service()); !ok || kept != any(r) {
 			return

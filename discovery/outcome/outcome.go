@@ -14,32 +14,32 @@ import "time"
 // Code says how a try ended. The zero value is None.
 type Code uint8
 
-// The codes. Code.Row says what each means.
+// The codes, in a few words; Code.Row says what each means and what follows.
 const (
-	None Code = iota // nothing to tell
-	OK
-	Error
-	Gateway
-	GatewayTimeout
-	Downstream
-	Busy
-	Overload
-	Misdirected
-	Foreign
-	Unreachable
-	Stalled
-	Unsent
-	IdleClosed
-	Broken
-	BodyBroken
-	Silent
-	Outrun
-	Timeout
-	Canceled
-	CallerError
-	Closed
-	NoInstance
-	codes // how many there are
+	None           Code = iota // nothing to tell
+	OK                         // an answer
+	Error                      // a 5xx that is none of the next
+	Gateway                    // 502 or 503
+	GatewayTimeout             // 504
+	Downstream                 // 502, 503 or 504, for another service's sake
+	Busy                       // 429
+	Overload                   // shed before any work
+	Misdirected                // 421: another service's instance
+	Foreign                    // an answer that another server gave
+	Unreachable                // the dial failed
+	Stalled                    // the dial takes too long, and goes on
+	Unsent                     // nothing was written
+	IdleClosed                 // an idle connection was closed meanwhile
+	Broken                     // the connection ended without an answer
+	BodyBroken                 // the answer's body broke off
+	Silent                     // no headers for too long
+	Outrun                     // the try beside it was first
+	Timeout                    // the caller's deadline, after a short wait
+	Canceled                   // the caller left, after a short wait
+	CallerError                // the request is at fault
+	Closed                     // the transport was closed
+	NoInstance                 // there was none to try
+	codes                      // how many there are
 )
 
 // Proof is what an outcome proves of the instance.
@@ -78,7 +78,7 @@ type Repeat uint8
 
 // When a request may be tried again.
 const (
-	// Never: the answer is final, or nobody waits for another.
+	// Never: the answer is final, or no other is waited for.
 	Never Repeat = iota
 	// IfRepeatable: it may have been served, so only one that may be done twice.
 	IfRepeatable
@@ -115,7 +115,7 @@ var table = [codes]Row{
 	OK:             {"ok", "any other answer", Good, Never, false},
 	Error:          {"error", "any other 5xx but 501 and 505; a 101 that was not asked for", Bad, Never, false},
 	Gateway:        {"gateway", "502 or 503", Down, IfRepeatable, true},
-	GatewayTimeout: {"gateway_timeout", "504: somebody has waited already", Down, Never, false},
+	GatewayTimeout: {"gateway_timeout", "504: another hop has waited already", Down, Never, false},
 	Downstream:     {"downstream", "502, 503 or 504 with `Rollcall-Reason: downstream`: another service is at fault", Nothing, Never, false},
 	Busy:           {"busy", "429", Load, IfRepeatable, true},
 	Overload:       {"overload", "503 with `Rollcall-Reason: overload`: shed before any work", Load, Always, true},
@@ -127,7 +127,7 @@ var table = [codes]Row{
 	IdleClosed:     {"idle_closed", "a connection that had been idle ended without a byte of an answer", Nothing, IfRepeatable, true},
 	Broken:         {"broken", "a new connection ended without an answer, or what came was none", Down, IfRepeatable, true},
 	BodyBroken:     {"body_broken", "the body of the answer broke off", Bad, Never, false},
-	Silent:         {"silent", "no headers for `TryTimeout` or longer, whoever ended the wait", Silence, IfRepeatable, true},
+	Silent:         {"silent", "no headers for `TryTimeout` or longer, whatever ended the wait", Silence, IfRepeatable, true},
 	Outrun:         {"outrun", "the try beside it ended the request first", Nothing, Never, false},
 	Timeout:        {"timeout", "the caller's deadline ended a shorter wait, or one of two that were as silent", Nothing, Never, false},
 	Canceled:       {"canceled", "the caller left after a shorter wait, or one of two that were as silent", Nothing, Never, false},
@@ -183,7 +183,7 @@ const (
 	Groups
 )
 
-// Result is the end of a try, as those learn of it who judge the instance.
+// Result is the end of a try, as it is told to what judges the instance.
 type Result struct {
 	// Code says how it ended. None proves nothing.
 	Code Code

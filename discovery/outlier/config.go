@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Config says who is an outlier. Its zero value works.
+// Config says when an endpoint is an outlier, and what follows. Its zero value
+// works; a time or a number below zero is an error, where nothing else is said.
 type Config struct {
 	// Consecutive failures, of whatever kind, eject an endpoint. 0 means 5,
 	// negative means that none is ever ejected. Fewer eject sooner, and a run of
@@ -20,9 +21,9 @@ type Config struct {
 	// means that they count like any other.
 	ConsecutiveGateway int
 	// ConsecutiveUnreachable eject an endpoint if each proves that it is not at
-	// its address (outcome.Absent): no connection, or another service. 0 means 1, since a dial
-	// asks nothing of the service; negative means that they
-	// count like any other of gateway kind. More costs the callers of a dead
+	// its address (outcome.Absent): no connection, or another service. 0 means 1,
+	// since a dial asks nothing of the service; negative means that they count like
+	// any other of gateway kind. More costs the callers of a dead
 	// instance as many dials.
 	ConsecutiveUnreachable int
 	// MaxEjected is the share of a service's endpoints that may be out at once, in

@@ -9,7 +9,7 @@
 //	}
 //
 // An instance that passes its health check and answers 500 to everything, or
-// whose address swallows what is sent to it, is found by those who send to it,
+// whose address swallows what is sent to it, is found by its callers,
 // in as many requests as Config.Consecutive. It comes back by itself, each time
 // after a longer while:
 //
@@ -26,8 +26,8 @@
 // outcome proves is told by [outcome.Code.Row].
 //
 // A share of a service's endpoints may be out at once, and never all of them:
-// when everything fails, everything is tried. Who asks for the share by
-// [Rules.Most] is the balancer.
+// when everything fails, everything is tried. The balancer asks for the
+// share by [Rules.Most].
 //
 // The model is Envoy's outlier detection, consecutive 5xx and gateway failures
 // (https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/outlier);

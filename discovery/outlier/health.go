@@ -8,7 +8,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
-// State is how an endpoint stands with those who send to it.
+// State is how an endpoint stands with its callers.
 type State uint8
 
 // The states, from the best to the worst.
@@ -30,11 +30,12 @@ var states = [...]string{Healthy: "healthy", Suspect: "suspect", OnTrial: "on tr
 // String returns the state's name, as pages show it.
 func (s State) String() string { return states[s] }
 
-// Ejection says from when until when an endpoint is out of use, and what its
-// last failure was.
+// Ejection says from when until when an endpoint is out of use, and why.
 type Ejection struct {
+	// At and Until are its beginning and its end, by the clock of the results.
 	At, Until time.Time
-	Reason    outcome.Code
+	// Reason is the outcome of the last failure.
+	Reason outcome.Code
 }
 
 // Over reports whether the ejection has ended.
@@ -51,8 +52,9 @@ const (
 )
 
 // Health is what the outcomes of its requests say of one endpoint. Begin makes it
-// ready, and it is not copied. Any number of goroutines use it at once; its lock is taken
-// only when something is wrong: for a failure that may eject, and on trial.
+// ready, and it is not copied. Any number of goroutines use it at once; its lock
+// is taken only when something is wrong: for a failure that may eject, and on
+// trial.
 type Health struct {
 	// In nanoseconds from base; 0 means never.
 	suspect atomic.Int64 // it is until then
@@ -126,7 +128,7 @@ func (h *Health) Ejection() Ejection {
 }
 
 // Note takes a result, and returns for how long the endpoint should be ejected
-// for it: 0 means not at all. Who asked may eject by [Health.Eject].
+// for it: 0 means not at all. The caller may eject it by [Health.Eject].
 func (h *Health) Note(r outcome.Result) time.Duration {
 	switch proof := r.Code.Proves(); proof {
 	case outcome.Nothing:
