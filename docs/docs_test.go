@@ -94,6 +94,19 @@ func TestDecisionsAreNumberedWithoutAGapAndListed(t *testing.T) {
 	}
 }
 
+func TestEachRowOfMakeFaultsHasAnEntry(t *testing.T) {
+	rows := regexp.MustCompile(`(?m)^\s*\{name: "([a-z-]+)"`).FindAllStringSubmatch(read(t, "compose/e2e/faults/rows.go"), -1)
+	if len(rows) < 27 {
+		t.Errorf("found %d rows; want 27 and more", len(rows))
+	}
+	page := read(t, "docs/explanation/what-happens-when.md")
+	for _, row := range rows {
+		if !strings.Contains(page, "** (`"+row[1]+"`)") {
+			t.Errorf("what-happens-when.md has no entry for %s", row[1])
+		}
+	}
+}
+
 func TestAnchorsAreThoseOfGitHub(t *testing.T) {
 	page := "# What happens when…\n```\n# no heading\n```\n## `make up`, and more\n## Again\n## Again\n"
 	want := []string{"what-happens-when", "make-up-and-more", "again", "again-1"}
