@@ -79,7 +79,9 @@ func TestGreetingOutlivesAConsulThatWentAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-me.Seen() // it is in the catalog
+	if err := me.Wait(t.Context()); err != nil { // it is in the catalog
+		t.Fatal(err)
+	}
 	if _, err := greeting.For(t.Context(), mesh.Client(), "Ann"); err != nil {
 		t.Fatal(err)
 	}
