@@ -5,3 +5,6 @@ package consultest
 import "syscall"
 
 func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+
+// stopped can't be told here.
+func (p *process) stopped() bool { return true }
