@@ -12,7 +12,10 @@ import (
 
 // The endpoints of /v1/agent: the agent's own view.
 
-func (a *Agent) getSelf(*http.Request) answer {
+func (a *Agent) getSelf(r *http.Request) answer {
+	if err := a.acl.permit(r, "agent:read", a.name); err != nil {
+		return failed(err)
+	}
 	role := "node"
 	if a.serves() {
 		role = "consul"
@@ -42,7 +45,7 @@ func (a *Agent) getServices(r *http.Request) answer {
 	out := map[string]*api.AgentService{}
 	for id, s := range a.local.services {
 		v := a.seen(s)
-		if !s.deleted && keep(v) {
+		if !s.deleted && keep(v) && a.acl.sees(r, "service:read") {
 			out[id] = v
 		}
 	}
@@ -84,13 +87,16 @@ func (a *Agent) getService(r *http.Request) answer {
 	}
 	s := look()
 	if want := q.params.Get("hash"); want != "" {
-		a.waitUntil(r.Context(), q.wait, func() bool {
+		a.hold(r, q.wait, func() bool {
 			s = look()
-			return s == nil || hash != want || a.faultFor(r.URL.Path).instead != nil
+			return s == nil || hash != want
 		})
 	}
 	if s == nil {
 		return failed(&httpError{http.StatusNotFound, "unknown service ID: " + id})
+	}
+	if err := a.acl.permit(r, "service:read", s.Service); err != nil {
+		return failed(err)
 	}
 	ans := encode(s)
 	ans.header.Set("X-Consul-Contenthash", hash)
@@ -113,7 +119,7 @@ func (a *Agent) getChecks(r *http.Request) answer {
 	}
 	out := map[string]*api.HealthCheck{}
 	for id, c := range a.local.checks {
-		if v := c.HealthCheck; !c.deleted && keep(&v) {
+		if v := c.HealthCheck; !c.deleted && keep(&v) && a.acl.sees(r, "service:read") {
 			out[id] = &v
 		}
 	}
@@ -123,16 +129,29 @@ func (a *Agent) getChecks(r *http.Request) answer {
 func (a *Agent) putRegister(r *http.Request) answer {
 	var reg api.AgentServiceRegistration
 	err := decode(r, &reg)
+	if err == nil && reg.Name != "" {
+		err = a.acl.permit(r, "service:write", reg.Name)
+	}
 	if err == nil {
 		p := r.URL.Query()
 		flag := "replace-existing-checks"
-		err = a.register(&reg, p.Has(flag) && (p.Get(flag) == "" || p.Get(flag) == "true"))
+		err = a.register(&reg, p.Has(flag) && (p.Get(flag) == "" || p.Get(flag) == "true"), tokenOf(r))
 	}
 	return a.accepted(r, err)
 }
 
-func (a *Agent) putDeregister(r *http.Request) answer {
+// writableService is the service that the request is about, which its token may
+// write.
+func (a *Agent) writableService(r *http.Request) (*localService, error) {
 	s, err := a.service(r.PathValue("id"))
+	if err == nil {
+		err = a.acl.permit(r, "service:write", s.Service)
+	}
+	return s, err
+}
+
+func (a *Agent) putDeregister(r *http.Request) answer {
+	s, err := a.writableService(r)
 	if err == nil {
 		a.remove(s.ID)
 	}
@@ -144,9 +163,9 @@ func (a *Agent) putServiceMaintenance(r *http.Request) answer {
 	if err != nil {
 		return failed(err)
 	}
-	s, err := a.service(r.PathValue("id"))
+	s, err := a.writableService(r)
 	if err == nil {
-		a.maintain(s, enable, r.URL.Query().Get("reason"))
+		a.maintain(s, enable, r.URL.Query().Get("reason"), tokenOf(r))
 	}
 	return a.accepted(r, err)
 }
@@ -154,7 +173,10 @@ func (a *Agent) putServiceMaintenance(r *http.Request) answer {
 func (a *Agent) putNodeMaintenance(r *http.Request) answer {
 	enable, err := flag(r)
 	if err == nil {
-		a.maintain(nil, enable, r.URL.Query().Get("reason"))
+		err = a.acl.permit(r, "node:write", a.name)
+	}
+	if err == nil {
+		a.maintain(nil, enable, r.URL.Query().Get("reason"), tokenOf(r))
 	}
 	return a.accepted(r, err)
 }
@@ -181,11 +203,22 @@ func (a *Agent) putUpdate(r *http.Request) answer {
 	default:
 		return failed(badRequest("Invalid check status: '%s'", u.Status))
 	}
-	return a.accepted(r, a.ttlBeat(r.PathValue("id"), u.Status, u.Output))
+	return a.beaten(r, u.Status, u.Output)
+}
+
+func (a *Agent) beaten(r *http.Request, status, output string) answer {
+	c, err := a.check(r.PathValue("id"))
+	if err == nil {
+		err = a.acl.permit(r, "service:write", c.ServiceName)
+	}
+	if err == nil {
+		err = a.ttlBeat(c, status, output)
+	}
+	return a.accepted(r, err)
 }
 
 func (a *Agent) putResult(status string) endpoint {
 	return func(r *http.Request) answer {
-		return a.accepted(r, a.ttlBeat(r.PathValue("id"), status, r.URL.Query().Get("note")))
+		return a.beaten(r, status, r.URL.Query().Get("note"))
 	}
 }

@@ -63,7 +63,7 @@ func (b *Balancer) Connections(a *Agent) int {
 
 // Client is Agent.Client over connections through the balancer. It is closed
 // with the first agent.
-func (b *Balancer) Client() *api.Client { return client(b.HTTPClient()) }
+func (b *Balancer) Client() *api.Client { return client(b.HTTPClient(), managementToken) }
 
 // HTTPClient is Agent.HTTPClient over connections through the balancer. It is
 // closed with the first agent.

@@ -47,7 +47,11 @@ func (a *Agent) getHealthService(r *http.Request) answer {
 		return !keep(e) || !tagged(e.Service, q.params["tag"]) ||
 			passing && e.Checks.AggregatedStatus() != api.HealthPassing
 	})
-	return a.answer(q, a.catalog.lookup(key), entries)
+	index := a.catalog.lookup(key)
+	if len(entries) > 0 && !a.acl.sees(r, "node:read", "service:read") {
+		return a.partly(r, q, a.answer(q, index, entries[:0]))
+	}
+	return a.answer(q, index, entries)
 }
 
 // tagged reports whether the service has all of the tags.
@@ -70,7 +74,11 @@ func (a *Agent) getHealthChecks(r *http.Request) answer {
 		return failed(err)
 	}
 	out := api.HealthChecks{}
-	for _, e := range a.catalog.entries(key) {
+	entries := a.catalog.entries(key)
+	if len(entries) > 0 && !a.acl.sees(r, "node:read", "service:read") {
+		return a.partly(r, q, a.answer(q, a.catalog.lookup(key), out))
+	}
+	for _, e := range entries {
 		for _, c := range e.Checks {
 			if c.ServiceID != "" {
 				out = append(out, c)
@@ -89,6 +97,9 @@ func (a *Agent) getCatalogServices(r *http.Request) answer {
 		return failed(err)
 	}
 	out := map[string][]string{}
+	if !a.acl.sees(r, "service:read") {
+		return a.partly(r, q, a.answer(q, a.catalog.services, out))
+	}
 	for _, n := range a.catalog.nodes {
 		for _, s := range n.services {
 			tags := append(out[s.Service], s.Tags...)
@@ -112,7 +123,11 @@ func (a *Agent) getCatalogService(r *http.Request) answer {
 		return failed(err)
 	}
 	out := []*api.CatalogService{}
-	for _, e := range a.catalog.entries(key) {
+	entries := a.catalog.entries(key)
+	if len(entries) > 0 && !a.acl.sees(r, "node:read", "service:read") {
+		return a.partly(r, q, a.answer(q, a.catalog.lookup(key), out))
+	}
+	for _, e := range entries {
 		if !tagged(e.Service, q.params["tag"]) {
 			continue
 		}
@@ -138,8 +153,8 @@ func (a *Agent) putCatalogRegister(r *http.Request) answer {
 	if reg.Node == "" || reg.Address == "" {
 		return failed(badRequest("Must provide node and address"))
 	}
-	if !a.waitUntil(r.Context(), rpcHold, func() bool { return a.leader }) {
-		return failed(&httpError{http.StatusInternalServerError, "No cluster leader"})
+	if err := a.writable(r, reg.Node); err != nil {
+		return failed(err)
 	}
 	a.catalog.register(&reg)
 	a.notify()
@@ -151,12 +166,20 @@ func (a *Agent) putCatalogDeregister(r *http.Request) answer {
 	if err := decode(r, &reg); err != nil {
 		return failed(err)
 	}
-	if !a.waitUntil(r.Context(), rpcHold, func() bool { return a.leader }) {
-		return failed(&httpError{http.StatusInternalServerError, "No cluster leader"})
+	if err := a.writable(r, reg.Node); err != nil {
+		return failed(err)
 	}
 	a.catalog.deregister(reg)
 	a.notify()
 	return encode(true)
+}
+
+// writable waits for a leader, and says why the catalog can't be written.
+func (a *Agent) writable(r *http.Request, node string) error {
+	if !a.waitUntil(r.Context(), rpcHold, func() bool { return a.leader }) {
+		return &httpError{http.StatusInternalServerError, "No cluster leader"}
+	}
+	return a.acl.permit(r, "node:write", node)
 }
 
 func (a *Agent) getLeader(*http.Request) answer {

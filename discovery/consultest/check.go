@@ -14,6 +14,7 @@ type localCheck struct {
 	api.HealthCheck
 	inSync  bool
 	deleted bool
+	token   string // of the registering call
 
 	ttl    time.Duration // 0 for a check that is no TTL check
 	expiry *time.Timer   // nil for a check that is no TTL check
@@ -145,14 +146,18 @@ func (a *Agent) startTTL(c *localCheck) {
 	})
 }
 
+// check returns the check that was registered with the agent.
+func (a *Agent) check(id string) (*localCheck, error) {
+	if c := a.local.checks[id]; c != nil && !c.deleted {
+		return c, nil
+	}
+	return nil, &httpError{http.StatusNotFound, fmt.Sprintf("Unknown check ID %q. Ensure that the check ID is passed, not the check name.", id)}
+}
+
 // ttlBeat is PUT /v1/agent/check/update. The caller holds mu.
-func (a *Agent) ttlBeat(id, status, output string) error {
-	c := a.local.checks[id]
-	switch {
-	case c == nil || c.deleted:
-		return &httpError{http.StatusNotFound, fmt.Sprintf("Unknown check ID %q. Ensure that the check ID is passed, not the check name.", id)}
-	case c.ttl == 0:
-		return &httpError{http.StatusInternalServerError, fmt.Sprintf("CheckID %q does not have associated TTL", id)}
+func (a *Agent) ttlBeat(c *localCheck, status, output string) error {
+	if c.ttl == 0 {
+		return &httpError{http.StatusInternalServerError, fmt.Sprintf("CheckID %q does not have associated TTL", c.CheckID)}
 	}
 	c.expiry.Reset(c.ttl)
 	c.last = output
@@ -227,8 +232,8 @@ const (
 
 // maintain puts the service, or the node if s is nil, into maintenance or ends
 // it.
-func (a *Agent) maintain(s *localService, enable bool, reason string) {
-	c := &localCheck{HealthCheck: api.HealthCheck{
+func (a *Agent) maintain(s *localService, enable bool, reason, token string) {
+	c := &localCheck{token: token, HealthCheck: api.HealthCheck{
 		Node: a.name, CheckID: nodeMaintenance, Name: "Node Maintenance Mode", Status: api.HealthCritical,
 		Notes: reason, Type: "maintenance", ServiceTags: []string{},
 	}}

@@ -18,6 +18,7 @@ type cluster struct {
 	changed    chan struct{} // closed and replaced at each change of what mu guards
 	agents     []*Agent      // the first is on a server's node
 	catalog    catalog
+	acl        acl
 	leader     bool
 	leaderLost time.Time
 }

@@ -12,14 +12,14 @@ import (
 // The ways to an agent.
 
 // Client returns a client of Consul's real API module that talks to the agent
-// over connections of its own.
-func (a *Agent) Client() *api.Client { return client(a.HTTPClient()) }
+// over connections of its own. It has a token that may everything; see Tokens.
+func (a *Agent) Client() *api.Client { return a.ClientWith(managementToken) }
 
-func client(c *http.Client) *api.Client {
+func client(c *http.Client, token string) *api.Client {
 	// NewClient can only fail for an address or TLS setting that it can't
 	// read, and these are fixed. Scheme and Address are given so that
 	// CONSUL_HTTP_ADDR and CONSUL_HTTP_SSL have no say.
-	made, err := api.NewClient(&api.Config{Address: Address, Scheme: "http", HttpClient: c})
+	made, err := api.NewClient(&api.Config{Address: Address, Scheme: "http", Token: token, HttpClient: c})
 	if err != nil {
 		return nil
 	}

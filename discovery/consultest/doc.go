@@ -19,9 +19,10 @@
 // own view changes. Each service has an index of its own, health queries with
 // an index are answered as Consul's streaming backend answers them, TTLs run
 // out, and critical services are reaped. [Agent.AddAgent] makes one more agent
-// of the same servers, and [NewBalancer] one address for several. Not there:
-// ACLs, namespaces, other datacenters, Connect, KV, and the running of HTTP
-// checks (see [Agent.SetCheck]).
+// of the same servers, [NewBalancer] one address for several, and
+// [Agent.Tokens] switches ACLs on. Not there: policies and roles, namespaces,
+// other datacenters, Connect, KV, and the running of HTTP checks (see
+// [Agent.SetCheck]).
 //
 // Faults are of two kinds: [Agent.Break] spoils the answers of a path, and
 // methods such as [Agent.Wipe], [Agent.LoseLeader] or [Agent.SetIndex] change

@@ -88,7 +88,7 @@ func HTML() Fault {
 func Empty(index uint64) Fault {
 	return Fault{queries: true, instead: func(a *Agent, w http.ResponseWriter, r *http.Request) {
 		a.mu.Lock()
-		ans := a.answer(parseQuery(r), index, []struct{}{})
+		ans := a.answer(parseQuery(r), index, nothing(r))
 		a.mu.Unlock()
 		write(w, ans)
 	}}
@@ -108,6 +108,14 @@ func Anonymous() Fault {
 	return emptied("X-Consul-Default-Acl-Policy", "deny")
 }
 
+// nothing is the value of an empty answer: a list almost everywhere.
+func nothing(r *http.Request) any {
+	if strings.HasPrefix(r.URL.Path, "/v1/catalog/node-services/") {
+		return nodeServices{}
+	}
+	return []struct{}{}
+}
+
 func emptied(header, value string) Fault {
 	return Fault{queries: true, instead: func(a *Agent, w http.ResponseWriter, r *http.Request) {
 		q := parseQuery(r)
@@ -116,7 +124,7 @@ func emptied(header, value string) Fault {
 		if index == 0 {
 			index = a.catalog.index
 		}
-		ans := a.answer(q, index, []struct{}{})
+		ans := a.answer(q, index, nothing(r))
 		a.mu.Unlock()
 		if !q.streaming || header == "X-Consul-Default-Acl-Policy" {
 			ans.header.Set(header, value)

@@ -1,6 +1,7 @@
 package consultest_test
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,13 +12,34 @@ import (
 )
 
 func TestNodeQueriesAreBlindAfterTheServersWereWiped(t *testing.T) {
-	for name, ask := range map[string]nodeQuery{"services": servicesOf, "checks": checksOf} {
-		t.Run(name, func(t *testing.T) {
+	own := func(c *api.Client, status string) error {
+		if status == "critical" {
+			return c.Agent().ServiceDeregister("order-1")
+		}
+		return c.Agent().ServiceRegister(beaten("order-1"))
+	}
+	far := func(c *api.Client, status string) error {
+		_, err := c.Catalog().Register(&api.CatalogRegistration{
+			Node: "far", Address: "10.9.9.9", Check: &api.AgentCheck{CheckID: "far:1", Name: "one", Status: status},
+		}, nil)
+		return err
+	}
+	for _, c := range []struct {
+		name   string
+		ask    nodeQuery
+		raise  func(c *api.Client, status string) error // the index
+		change bool                                     // the node after the wipe
+	}{
+		{"services", servicesOf, own, true},
+		{"checks", checksOf, own, true},
+		{"checks, raised by another node's", checksOf, far, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ask, raise, change := c.ask, c.raise, c.change
 			bubble(t, func(t *testing.T, a *consultest.Agent, c *api.Client) {
 				s := side{Client: c}
 				for range 5 { // so that the index is above what a wiped catalog begins with
-					register(t, c, beaten("order-1"))
-					if err := c.Agent().ServiceDeregister("order-1"); err != nil {
+					if err := errors.Join(raise(c, "passing"), raise(c, "critical")); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -42,7 +64,9 @@ func TestNodeQueriesAreBlindAfterTheServersWereWiped(t *testing.T) {
 					t.Errorf("got %d queries held of /v1/agent/; want 0", got)
 				}
 				a.WipeServers()
-				register(t, c, beaten("order-2"))
+				if change {
+					register(t, c, beaten("order-2"))
+				}
 				after := <-done
 				if took := time.Since(begin); took < 30*time.Second {
 					t.Errorf("a query with index %d came back after %v with index %d; want it blind for its wait of 30s", before, took, after)

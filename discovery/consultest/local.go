@@ -21,7 +21,8 @@ type local struct {
 type localService struct {
 	api.AgentService
 	inSync  bool
-	deleted bool // to be removed from the catalog, then from here
+	deleted bool   // to be removed from the catalog, then from here
+	token   string // of the registering call
 }
 
 func (l *local) stopTimers() {
@@ -42,7 +43,7 @@ func badRequest(format string, args ...any) error {
 }
 
 // register is PUT /v1/agent/service/register. The caller holds mu.
-func (a *Agent) register(r *api.AgentServiceRegistration, replace bool) error {
+func (a *Agent) register(r *api.AgentServiceRegistration, replace bool, token string) error {
 	if r.Name == "" {
 		return badRequest("Missing service name")
 	}
@@ -62,10 +63,11 @@ func (a *Agent) register(r *api.AgentServiceRegistration, replace bool) error {
 		if err != nil {
 			return err
 		}
+		c.token = token
 		checks = append(checks, c)
 	}
 
-	s := &localService{AgentService: agentService(r)}
+	s := &localService{AgentService: agentService(r), token: token}
 	if old := a.local.services[s.ID]; old != nil {
 		s.inSync = reflect.DeepEqual(s.AgentService, old.AgentService)
 	}
@@ -158,14 +160,15 @@ func (a *Agent) sync() {
 	}
 	for id, s := range a.local.services {
 		if !s.inSync {
-			// Only the checks that are out of sync go along.
+			// Only the checks that are out of sync go along, and only with
+			// the same token.
 			var checks api.HealthChecks
 			for _, c := range a.local.checks {
-				if c.ServiceID == id && !c.inSync && !c.deleted {
+				if c.ServiceID == id && !c.inSync && !c.deleted && c.token == s.token {
 					checks = append(checks, a.written(c))
 				}
 			}
-			a.write(s, checks...)
+			a.write(s.token, s, checks...)
 			s.inSync = true
 		}
 	}
@@ -175,7 +178,7 @@ func (a *Agent) sync() {
 			a.catalog.deregister(api.CatalogDeregistration{Node: a.name, CheckID: id})
 			delete(a.local.checks, id)
 		case !c.inSync:
-			a.write(a.local.services[c.ServiceID], a.written(c))
+			a.write(c.token, a.local.services[c.ServiceID], a.written(c))
 		}
 	}
 }
@@ -191,7 +194,12 @@ func (a *Agent) written(c *localCheck) *api.HealthCheck {
 	return &check
 }
 
-func (a *Agent) write(s *localService, checks ...*api.HealthCheck) {
+// write writes to the catalog what the token may, and gives up the rest: as in
+// Consul, it counts as known to the servers either way.
+func (a *Agent) write(token string, s *localService, checks ...*api.HealthCheck) {
+	if !a.acl.may(token, "service:write") {
+		return
+	}
 	r := &api.CatalogRegistration{
 		ID: a.nodeID, Node: a.name, Address: a.address, SkipNodeUpdate: true, Checks: checks,
 	}

@@ -33,7 +33,7 @@ func (a *Agent) blockOn(r *http.Request, q query, look func() nodeIndex) (uint64
 	if q.index == 0 || last.told > q.index {
 		return last.told, nil
 	}
-	a.hold(r, q, func() bool {
+	a.hold(r, a.jittered(q.wait), func() bool {
 		// Consul looks at the index when it is woken, and tells the one that
 		// it saw then: what moves it otherwise is not noticed.
 		if now := look(); now.wipes != last.wipes || now.wake != last.wake {
@@ -41,7 +41,7 @@ func (a *Agent) blockOn(r *http.Request, q query, look func() nodeIndex) (uint64
 		}
 		return last.told > q.index
 	})
-	return last.told, nil
+	return last.told, a.revoked(r, q, last.told > q.index)
 }
 
 var nodeServiceFields = map[string]func(*api.AgentService) string{
@@ -80,9 +80,14 @@ func (a *Agent) getNodeServices(r *http.Request) answer {
 	if q.params.Get("filter") != "" {
 		out.Services = []*api.AgentService{} // as in Consul, where null means unfiltered
 	}
-	if n := a.catalog.nodes[name]; n != nil {
+	n := a.catalog.nodes[name]
+	hidden := n != nil && !a.acl.sees(r, "node:read")
+	if n != nil && !hidden {
 		node := n.Node
 		out.Node = &node
+		hidden = len(n.services) > 0 && !a.acl.sees(r, "service:read")
+	}
+	if n != nil && !hidden {
 		for _, s := range n.services {
 			if keep(s) {
 				v := *s
@@ -92,7 +97,11 @@ func (a *Agent) getNodeServices(r *http.Request) answer {
 		}
 		slices.SortFunc(out.Services, func(a, b *api.AgentService) int { return strings.Compare(a.ID, b.ID) })
 	}
-	return a.answer(q, index, out)
+	ans := a.answer(q, index, out)
+	if hidden {
+		return a.partly(r, q, ans)
+	}
+	return ans
 }
 
 var nodeCheckFields = map[string]func(*api.HealthCheck) string{
@@ -120,16 +129,23 @@ func (a *Agent) getNodeChecks(r *http.Request) answer {
 	if err != nil {
 		return failed(err)
 	}
-	out := api.HealthChecks{}
+	out, hidden := api.HealthChecks{}, false
 	if n := a.catalog.nodes[name]; n != nil {
 		for _, c := range n.checks {
-			if keep(c) {
+			switch {
+			case !a.acl.sees(r, "node:read"), c.ServiceID != "" && !a.acl.sees(r, "service:read"):
+				hidden = true
+			case keep(c):
 				out = append(out, c)
 			}
 		}
 	}
 	slices.SortFunc(out, func(a, b *api.HealthCheck) int { return strings.Compare(a.CheckID, b.CheckID) })
-	return a.answer(q, index, out)
+	ans := a.answer(q, index, out)
+	if hidden {
+		return a.partly(r, q, ans)
+	}
+	return ans
 }
 
 // nodeFilter returns the test of the filter, or what is wrong with the query.

@@ -131,7 +131,16 @@ func (a *Agent) block(r *http.Request, q query, index func() uint64) error {
 	if err := a.readable(r, q); err != nil || q.index == 0 {
 		return err
 	}
-	a.hold(r, q, func() bool { return index() > q.index })
+	a.hold(r, a.jittered(q.wait), func() bool { return index() > q.index || a.revoked(r, q, false) != nil })
+	return a.revoked(r, q, index() > q.index)
+}
+
+// revoked is the error of a query whose token was deleted while it waited: the
+// streaming backend notices at once, the other when the query is woken.
+func (a *Agent) revoked(r *http.Request, q query, woken bool) error {
+	if (woken || q.streaming) && !a.acl.known(tokenOf(r)) {
+		return errNoToken
+	}
 	return nil
 }
 
@@ -143,12 +152,16 @@ func (a *Agent) readable(r *http.Request, q query) error {
 	return &httpError{http.StatusInternalServerError, "No cluster leader"}
 }
 
-// hold waits until there is something to tell, the query's wait is over, or a
-// fault answers instead.
-func (a *Agent) hold(r *http.Request, q query, news func() bool) {
+// jittered is the wait with up to a 16th more, which Consul adds so that
+// watchers don't come back all at once.
+func (a *Agent) jittered(wait time.Duration) time.Duration {
+	return wait + time.Duration(a.jitter.Int64N(int64(wait/16)+1))
+}
+
+// hold waits until there is something to tell, the wait is over, or a fault
+// answers instead.
+func (a *Agent) hold(r *http.Request, wait time.Duration, news func() bool) {
 	a.held[r] = struct{}{}
 	defer delete(a.held, r)
-	// Consul adds up to a 16th, so that watchers don't come back all at once.
-	wait := q.wait + time.Duration(a.jitter.Int64N(int64(q.wait/16)+1))
 	a.waitUntil(r.Context(), wait, func() bool { return news() || a.faultFor(r.URL.Path).instead != nil })
 }

@@ -76,9 +76,6 @@ func RealWithACLs(t testing.TB) *Server {
 	return realWith(t, managementToken)
 }
 
-// managementToken may do everything, at those servers that have ACLs.
-const managementToken = "00000000-0000-4000-8000-000000000001"
-
 func realWith(t testing.TB, token string) *Server {
 	t.Helper()
 	binary := os.Getenv("CONSUL_BIN")

@@ -3,6 +3,7 @@ package consultest
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -72,7 +73,13 @@ func (a *Agent) serve(w http.ResponseWriter, r *http.Request) {
 
 func (a *Agent) run(w http.ResponseWriter, r *http.Request, e endpoint) {
 	a.mu.Lock()
-	ans := e(r)
+	ans := failed(errNoToken)
+	if a.acl.known(tokenOf(r)) || strings.HasPrefix(r.URL.Path, "/v1/status/") {
+		ans = e(r)
+	}
+	if a.acl.on && ans.header.Get("X-Consul-Default-Acl-Policy") != "" {
+		ans.header.Set("X-Consul-Default-Acl-Policy", "deny")
+	}
 	a.mu.Unlock()
 	if !a.pass(w, r) {
 		return

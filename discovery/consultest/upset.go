@@ -156,7 +156,7 @@ func (a *Agent) SetCheck(id, status, output string) error {
 		return fmt.Errorf("consultest: set check %q to %s: the agent has no such check (%d known)", id, status, len(a.local.checks))
 	}
 	if c.ttl > 0 {
-		return a.ttlBeat(id, status, output)
+		return a.ttlBeat(c, status, output)
 	}
 	a.update(c, status, output)
 	return nil
