@@ -53,12 +53,16 @@ func (m *Mesh) openAgent() error {
 	if err != nil {
 		return err
 	}
+	hold, closeHold, err := consul.Open(near)
+	if err != nil {
+		return err
+	}
 	m.agent, err = registration.NewAgent(registration.AgentConfig{
-		Client: client, CloseIdle: closeIdle, Trace: m.trace.Registration, Log: m.log,
+		Client: client, HoldClient: hold, CloseIdle: closeIdle, Trace: m.trace.Registration, Log: m.log,
 	})
 	if err != nil {
 		return err
 	}
-	m.closeIdle = append(m.closeIdle, closeIdle)
+	m.closeIdle = append(m.closeIdle, closeIdle, closeHold)
 	return nil
 }

@@ -34,13 +34,15 @@ type Agent struct {
 	writes  atomic.Int64  // of entries: see writeKey
 	turn    chan struct{} // held during a call that the agent answers itself
 
+	calls   callbacks
 	seen    atomic.Pointer[sight]
 	doubts  chan struct{}    // holds one: ask whether all is as believed
 	learned chan string      // holds one: the node that an entry was written to
 	hurries [2]chan struct{} // hold one each: something was written
 
-	end   context.CancelFunc
-	ended chan struct{}
+	end     context.CancelFunc
+	ended   chan struct{}
+	closing sync.Once
 
 	mu       sync.Mutex // guards what follows
 	lives    map[string]chan<- struct{}
@@ -53,6 +55,10 @@ type Agent struct {
 type AgentConfig struct {
 	// Client of the agent; required.
 	Client *api.Client
+	// HoldClient asks the questions that Consul holds open, over connections of its
+	// own. nil means Client: where Consul's address leads to several agents, Client's
+	// connections are then not all to one of them.
+	HoldClient *api.Client
 	// CloseIdle closes the idle connections of Client. It is called to reach
 	// another agent where the address leads to several. nil waits until they end
 	// by themselves.
@@ -69,6 +75,9 @@ type AgentConfig struct {
 func NewAgent(cfg AgentConfig) (*Agent, error) {
 	if cfg.Client == nil {
 		return nil, errors.New("registration: AgentConfig.Client is nil; want a client of Consul")
+	}
+	if cfg.HoldClient == nil {
+		cfg.HoldClient = cfg.Client
 	}
 	if cfg.CloseIdle == nil {
 		cfg.CloseIdle = func() {}
@@ -95,15 +104,19 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 	// Close ends it, not the caller's context.
 	ctx, end := context.WithCancel(context.Background())
 	a.end = end
+	a.calls.begin()
 	go a.run(ctx)
 	return a, nil
 }
 
-// Close ends the questions and waits for that. Registrations that are not closed
+// Close ends the questions and waits for that; it may be called twice. Registrations that are not closed
 // yet see a Consul that does not answer.
 func (a *Agent) Close() {
-	a.end()
-	<-a.ended
+	a.closing.Do(func() {
+		a.end()
+		<-a.ended
+		a.calls.end()
+	})
 }
 
 // Look has it asked at once whether Consul answers and has all entries: call it
@@ -189,7 +202,7 @@ func guarded(do func() error) (err error) {
 func (a *Agent) tell(op string) func(error) {
 	return func(err error) {
 		if f := a.cfg.Trace.Attempted; f != nil {
-			f("", "", op, err)
+			a.calls.do(func() { f("", "", op, err) })
 		}
 	}
 }

@@ -30,8 +30,8 @@
 //
 // # What it costs
 //
-// At rest a registration asks Consul 14 times a minute: 6 heartbeats, and 8
-// questions about the agent's node that Consul holds open for 10 s and 30 s. Those
+// At rest a registration asks Consul 13 times a minute: 6 heartbeats, and 7
+// questions about the agent's node that Consul holds open for 10 s and 60 s. Those
 // are the process's ([Agent]), however many registrations share them, and cost the
 // servers what the node has, whatever the size of a service. A change is seen by
 // them at once, and so is an agent that goes away, by the connection that breaks.

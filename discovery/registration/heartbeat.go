@@ -61,7 +61,31 @@ func (l *life) beat(reads, writes context.Context) {
 			return
 		}
 	}
-	l.beaten(l.update(writes, say))
+	err := l.update(writes, say)
+	l.beaten(err)
+	if err == nil && len(l.nodes) > 1 {
+		l.tidy(reads)
+	}
+}
+
+// tidy looks for the agents of other nodes that the entry was written to, over a new
+// connection, and deregisters it there.
+func (l *life) tidy(ctx context.Context) {
+	l.agent.cfg.CloseIdle()
+	node, _, err := l.agent.identify(ctx)
+	if err != nil || !l.nodes[node] || node == l.agent.homeNode() {
+		return
+	}
+	own, err := l.readOwn(ctx)
+	if err != nil {
+		return
+	}
+	if own.ours {
+		if err := l.deregister(ctx); err != nil {
+			return
+		}
+	}
+	delete(l.nodes, node)
 }
 
 // beatBriefly is beat within the settle time: Consul must not hold that up.
@@ -78,6 +102,10 @@ func (l *life) beaten(err error) {
 	case err == nil:
 		l.retry, l.doubted = backoff{}, time.Time{}
 		l.agent.homeAnswered()
+	case unknownCheck(err) && l.agent.isSeveral():
+		// Another agent's answer; what ours lost shows in the catalog.
+		l.agent.cfg.CloseIdle()
+		l.retry.failed(ErrSeveralAgents)
 	case unknownCheck(err):
 		l.retry = backoff{}
 		if !l.doubted.IsZero() && l.agent.sight().met.After(l.doubted) {

@@ -43,6 +43,19 @@ func (a *Agent) atHome(node string) (home string, err error) {
 	return node, nil
 }
 
+// isSeveral reports whether the address leads to several agents, as far as was seen.
+func (a *Agent) isSeveral() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.several
+}
+
+func (a *Agent) homeNode() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.home
+}
+
 // setHome notes where the first entry was written, when that was not known before.
 func (a *Agent) setHome(node string) {
 	a.mu.Lock()

@@ -153,7 +153,7 @@ func (l *life) rewriteAt(s *sight) time.Time {
 		within = unheardAfter
 	}
 	switch {
-	case s.entries == nil || s.checks == nil:
+	case s.entries == nil || s.checks == nil || s.filtered:
 		return never() // writing would show no more
 	case !l.shown:
 		return later(l.written.at.Add(unseenAfter), l.retry.until)
@@ -186,7 +186,10 @@ func (l *life) observe() {
 func (l *life) compare(s *sight) {
 	beat, wrong := l.find(s)
 	if wrong == "" && beat == nil {
-		return // not known yet
+		if s.filtered {
+			l.trouble(errNodeUnreadable)
+		}
+		return // not known
 	}
 	if wrong != "" {
 		if l.shown {
@@ -235,7 +238,7 @@ func (l *life) find(s *sight) (beat *api.HealthCheck, wrong string) {
 	}
 	beat = s.checks[heartbeatCheck(l.cfg.ID)]
 	switch {
-	case s.checks == nil:
+	case s.checks == nil || s.filtered:
 	case beat == nil:
 		return nil, "the catalog has the entry without its heartbeat check"
 	case l.cfg.CheckPath != "" && s.checks[httpCheck(l.cfg.ID)] == nil:

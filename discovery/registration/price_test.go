@@ -15,6 +15,7 @@ func TestRegistrationAtRestAsksFifteenTimesAMinuteAtMost(t *testing.T) {
 		before := len(agent.Requests(""))
 		time.Sleep(time.Hour)
 		asked := agent.Requests("")[before:]
+		t.Logf("%.1f questions a minute", float64(len(asked))/60)
 		if n := float64(len(asked)) / 60; n > 15 || n < 6 {
 			kinds := map[string]int{}
 			for _, r := range asked {

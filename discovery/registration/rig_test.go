@@ -123,6 +123,11 @@ func within(t *testing.T, bound time.Duration, what string, holds func() bool) {
 
 func inState(t *testing.T, r *Registration, want State) {
 	t.Helper()
+	defer func() {
+		if t.Failed() {
+			t.Logf("status is %+v", r.Status())
+		}
+	}()
 	eventually(t, "state "+want.String(), func() bool { return r.Status().State == want })
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"strconv"
@@ -22,15 +21,16 @@ const (
 	// services. It bounds what servers that lose their data in silence cost: a
 	// question with an index above theirs is answered no sooner.
 	holdServices = 10 * time.Second
-	// holdChecks is the same for the node's checks, which go with the services.
-	holdChecks = 30 * time.Second
+	// holdChecks is the same for the node's checks, which go with the services. Their
+	// index is that of all checks of the cluster: where others change, a question is
+	// answered at once after each wait, and asked again.
+	holdChecks = time.Minute
 	// holdSlack is added to the limit of such a question, besides the sixteenth
 	// that Consul may add
 	// (https://developer.hashicorp.com/consul/api-docs/features/blocking).
 	holdSlack = 5 * time.Second
 	// lookSpacing is the least time between two looks.
 	lookSpacing = 100 * time.Millisecond
-	lookSlowest = 500 * time.Millisecond
 	// busyAfter answers in a row that came at once, a question is spaced, by up to
 	// busyMost: the node has many services, and something else changes.
 	busyAfter = 3
@@ -40,7 +40,7 @@ const (
 // Trouble with the reading of the catalog.
 var (
 	errNodeUnreadable = errors.New("the token may not read the agent's node, or not the service, so Consul left them out of its answer; want node:read and service:read")
-	errBroken         = &net.OpError{Op: "read", Net: "tcp", Err: errors.New("the connection broke")}
+	errNewConnection  = errors.New("the connection is not the one that the index came over")
 	errRegressed      = errors.New("the catalog's index went backwards")
 	// errNoLeader means that nothing can be written to the catalog or read from it.
 	errNoLeader = errors.New("the cluster has no leader")
@@ -57,6 +57,8 @@ type sight struct {
 	// entries by ID and checks by check ID; nil: not known.
 	entries map[string]*api.AgentService
 	checks  map[string]*api.HealthCheck
+	// filtered: no check of ours was shown, and some were not to be shown.
+	filtered bool
 }
 
 // meet asks whether the cluster has a leader, without which calls wait inside of
@@ -148,7 +150,7 @@ func (a *Agent) learn(node string) {
 // servers what the node has, whatever the size of a service.
 type question struct {
 	wait time.Duration
-	read func(ctx context.Context, q *api.QueryOptions, s *sight) (*api.QueryMeta, error)
+	read func(node string, q *api.QueryOptions) (found func(s *sight), meta *api.QueryMeta, err error)
 }
 
 // answer is what came of a question: an error, or a change of the sight.
@@ -165,10 +167,14 @@ func (a *Agent) follow(ctx context.Context, s sight, wait time.Duration) (up boo
 	defer asking.Wait()
 	defer cancel()
 	answers := make(chan answer)
+	waitChecks := holdChecks
+	if wait < holdServices { // a proxy cuts it short
+		waitChecks = wait
+	}
 	ask := func() {
 		for n, q := range []question{
 			{wait, a.readServices},
-			{min(holdChecks, 3*wait), a.readChecks},
+			{waitChecks, a.readChecks},
 		} {
 			asking.Go(func() { a.ask(ctx, s.node, q, a.hurries[n], answers) })
 		}
@@ -212,15 +218,20 @@ func (a *Agent) follow(ctx context.Context, s sight, wait time.Duration) (up boo
 func (a *Agent) ask(ctx context.Context, node string, q question, hurry <-chan struct{}, answers chan<- answer) {
 	var index uint64
 	for busy := 0; ; {
-		var part sight
 		asked := time.Now()
-		next, err := a.askOnce(ctx, node, q, index, &part)
+		found, next, err := a.askOnce(ctx, node, q, index)
+		if errors.Is(err, errNewConnection) && ctx.Err() == nil {
+			if index = 0; busy > 0 {
+				pause(ctx, lookSpacing, nil)
+			}
+			busy++
+			continue
+		}
 		if err == nil && next < index {
 			err = errRegressed
 		}
-		ans := answer{err: err, change: part.into}
 		select {
-		case answers <- ans:
+		case answers <- answer{err: err, change: found}:
 		case <-ctx.Done():
 			return
 		}
@@ -233,33 +244,21 @@ func (a *Agent) ask(ctx context.Context, node string, q question, hurry <-chan s
 		if busy >= busyAfter {
 			pause(ctx, min(lookSpacing<<min(busy-busyAfter, 10), busyMost), hurry)
 		}
-		if index = next; next <= 1 && part.entries == nil {
-			index = 0 // no news yet
-			pause(ctx, lookSlowest, hurry)
-		}
+		index = next
 	}
 }
 
-// into puts what is known into s.
-func (s *sight) into(to *sight) {
-	if s.entries != nil {
-		to.entries = s.entries
-	}
-	if s.address != "" {
-		to.address = s.address
-	}
-	if s.checks != nil {
-		to.checks = s.checks
-	}
-}
-
-func (a *Agent) askOnce(ctx context.Context, node string, q question, index uint64, into *sight) (next uint64, err error) {
+func (a *Agent) askOnce(ctx context.Context, node string, q question, index uint64) (found func(*sight), next uint64, err error) {
 	limit := callTimeout
 	opts := &api.QueryOptions{}
 	op := opRead
 	if index > 0 {
-		opts.WaitIndex, opts.WaitTime = index, q.wait
-		limit = q.wait + q.wait/16 + holdSlack
+		wait := q.wait
+		if a.sight().filtered {
+			wait = min(wait, holdServices) // rights that come back are no change
+		}
+		opts.WaitIndex, opts.WaitTime = index, wait
+		limit = wait + wait/16 + holdSlack
 		op = opHold
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -275,67 +274,67 @@ func (a *Agent) askOnce(ctx context.Context, node string, q question, index uint
 			cancel()
 		}
 	}})
-	into.node = node
 	var meta *api.QueryMeta
 	err = guarded(func() (err error) {
-		meta, err = q.read(ctx, opts.WithContext(ctx), into)
+		found, meta, err = q.read(node, opts.WithContext(ctx))
 		return err
 	})
 	if err != nil && broke.Load() {
-		err = errBroken
+		return nil, 0, errNewConnection
 	}
 	if !errors.Is(err, context.Canceled) {
 		a.tell(op)(err)
 	}
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
-	return meta.LastIndex, nil
+	return found, max(1, meta.LastIndex), nil
 }
 
-func (a *Agent) readServices(_ context.Context, q *api.QueryOptions, into *sight) (*api.QueryMeta, error) {
+func (a *Agent) readServices(node string, q *api.QueryOptions) (func(*sight), *api.QueryMeta, error) {
 	q.Filter = fmt.Sprintf("Meta[%q] == %q", processKey, a.process)
-	list, meta, err := a.cfg.Client.Catalog().NodeServiceList(into.node, q)
+	list, meta, err := a.cfg.HoldClient.Catalog().NodeServiceList(node, q)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, nil, err
 	case list == nil:
-		return nil, errors.New("the answer about the node's services is null")
-	case meta.ResultsFilteredByACLs: // which is said of what the filter takes only
-		return nil, errNodeUnreadable
+		return nil, nil, errors.New("the answer about the node's services is null")
+	case list.Node == nil && meta.ResultsFilteredByACLs:
+		return nil, nil, errNodeUnreadable
 	}
-	if list.Node != nil {
-		into.address = list.Node.Address
-	}
-	into.entries = map[string]*api.AgentService{}
+	entries := map[string]*api.AgentService{}
 	for _, e := range list.Services {
 		if e != nil {
-			into.entries[e.ID] = e
+			entries[e.ID] = e
 		}
 	}
-	return meta, nil
+	return func(s *sight) {
+		s.entries = entries
+		if s.address == "" && list.Node != nil {
+			s.address = list.Node.Address
+		}
+	}, meta, nil
 }
 
-func (a *Agent) readChecks(_ context.Context, q *api.QueryOptions, into *sight) (*api.QueryMeta, error) {
+func (a *Agent) readChecks(node string, q *api.QueryOptions) (func(*sight), *api.QueryMeta, error) {
 	q.Filter = "Notes == " + strconv.Quote(a.notes())
-	checks, meta, err := a.cfg.Client.Health().Node(into.node, q)
+	list, meta, err := a.cfg.HoldClient.Health().Node(node, q)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if meta.ResultsFilteredByACLs {
-		return nil, errNodeUnreadable
+	checks := map[string]*api.HealthCheck{}
+	for _, c := range list {
+		if c != nil {
+			checks[c.CheckID] = c
+		}
 	}
 	if meta.LastIndex <= 1 {
 		// The servers have checks of their own, so their true index is above 1.
-		return meta, nil
+		return func(*sight) {}, meta, nil
 	}
-	into.checks = map[string]*api.HealthCheck{}
-	for _, c := range checks {
-		if c != nil {
-			into.checks[c.CheckID] = c
-		}
-	}
-	return meta, nil
+	return func(s *sight) {
+		s.checks, s.filtered = checks, len(checks) == 0 && meta.ResultsFilteredByACLs
+	}, meta, nil
 }
 
 // notes mark the checks of this process.

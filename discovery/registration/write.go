@@ -108,7 +108,7 @@ func (l *life) writeAnew(reads, writes context.Context) {
 			"service", l.cfg.Service, "id", l.cfg.ID, "why", why, "state", l.Status().Why)
 	}
 	l.enter(StateRecovering, why, errNotSeen)
-	l.rewrite(reads, writes, l.shown) // an entry that is there: without a gap
+	l.rewrite(reads, writes, false)
 }
 
 func (l *life) rewrite(reads, writes context.Context, over bool) {
@@ -159,12 +159,24 @@ func (l *life) tryRewrite(reads, writes context.Context, over bool) error {
 	if err := l.update(writes, say); err != nil {
 		return err
 	}
-	checks, err := l.ownChecks(writes)
+	return l.land(writes)
+}
+
+// land notes the node that the entry was written to. Where that is another than the
+// process writes to, the entry is taken back.
+func (l *life) land(ctx context.Context) error {
+	checks, err := l.ownChecks(ctx)
 	if err != nil {
-		return nil // the entry is written; the agent's node may be known
+		return nil // it is written, and the node is not news as a rule
 	}
 	for _, c := range checks {
 		l.nodes[c.Node] = true
+		if _, err := l.agent.atHome(c.Node); err != nil {
+			l.written = nil
+			_ = l.deregister(ctx) // tidy sees whether that reached it
+			l.agent.cfg.CloseIdle()
+			return err
+		}
 		l.agent.learn(c.Node)
 	}
 	return nil
