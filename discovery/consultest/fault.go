@@ -74,6 +74,14 @@ func Fail(status int, body string) Fault {
 	}}
 }
 
+// Answer answers every request with the status and the body, as JSON, and does
+// nothing.
+func Answer(status int, body string) Fault {
+	return Fault{instead: func(_ *Agent, w http.ResponseWriter, _ *http.Request) {
+		write(w, answer{status: status, header: http.Header{"Content-Type": {"application/json"}, "X-Consul-Index": {"7"}, "X-Consul-Knownleader": {"true"}}, body: []byte(body)})
+	}}
+}
+
 // HTML answers every request with 200 and a web page, as a proxy or a captive
 // portal in between does.
 func HTML() Fault {

@@ -1,6 +1,7 @@
 package registration
 
 import (
+	"net/http"
 	"testing"
 	"time"
 
@@ -151,4 +152,92 @@ func TestDrainThatDidNotArriveIsToldAgain(t *testing.T) {
 			t.Errorf("drained in %v, given up: %t; want 1s until it arrived, and 500ms", took, r.exhausted.Load())
 		}
 	})
+}
+
+func TestWhatAnOperatorAddsToAnEntryIsLeftAlone(t *testing.T) {
+	in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
+		c := agent.Client()
+		cfg.Tags, cfg.Meta = []string{"prometheus"}, map[string]string{"version": "1"}
+		r := begun(t, cfg)
+		entry := r.cfg.entry(cfg.Host, word{api.HealthPassing, servingOutput}, false)
+		now, _, err := c.Agent().Service(r.ID(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entry.Meta = now.Meta
+		entry.Meta["note"], entry.Tags = "of an operator", []string{"canary", "prometheus"}
+		for _, k := range entry.Checks {
+			k.Notes = r.agent.notes()
+		}
+		if err := c.Agent().ServiceRegister(entry); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute)
+		if n := len(agent.Requests(registerPath)); n != 2 {
+			t.Errorf("registered %d times; want ours and the operator's", n)
+		}
+		if e := seen(t, c, r); e.Service.Meta["note"] == "" || len(e.Service.Tags) != 2 {
+			t.Errorf("the entry is %+v; want what the operator added", e.Service)
+		}
+		if s := r.Status(); s.State != StateRegistered {
+			t.Errorf("status is %+v; want registered", s)
+		}
+	})
+}
+
+// TestMaintenanceThatHasEndedStaysEnded ends it while a mend can't get through.
+func TestMaintenanceThatHasEndedStaysEnded(t *testing.T) {
+	in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
+		c := agent.Client()
+		r := begun(t, cfg)
+		if err := c.Agent().EnableServiceMaintenance(r.ID(), "new disk"); err != nil {
+			t.Fatal(err)
+		}
+		agent.Break("/v1/agent/service/deregister/", consultest.Fail(http.StatusInternalServerError, "no"))
+		if _, err := c.Catalog().Deregister(&api.CatalogDeregistration{Node: consultest.NodeName, ServiceID: r.ID()}, nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		if err := c.Agent().DisableServiceMaintenance(r.ID()); err != nil {
+			t.Fatal(err)
+		}
+		agent.Mend()
+		inState(t, r, StateRegistered)
+		eventually(t, "passing", func() bool { return status(t, c, r) == api.HealthPassing })
+		if m := check(seen(t, c, r), api.ServiceMaintPrefix+r.ID()); m != nil {
+			t.Errorf("maintenance is %+v; want it ended, as the operator said", m)
+		}
+	})
+}
+
+// TestAnswersThatCanNotBeReadAreTroubleAndNoPanic gives each kind of nonsense to each
+// question, from the start and later.
+func TestAnswersThatCanNotBeReadAreTroubleAndNoPanic(t *testing.T) {
+	for _, body := range []string{
+		"", "null", "[]", "{}", "[null]", `"x"`, "1", "<html>", `{"Config":null,"Member":null}`, `{"Config":{"NodeName":1}}`,
+		`{"Node":{},"Services":[null,{"ID":"x","Meta":null}]}`, `{"Node":null,"Services":null}`, `[{"CheckID":1}]`, `[{"Definition":null}]`, `{"a":null}`,
+	} {
+		for _, path := range []string{
+			"/v1/status/leader", "/v1/agent/self", "/v1/agent/checks", "/v1/agent/service/", "/v1/agent/services",
+			"/v1/catalog/node-services/", "/v1/health/node/", "/v1/",
+		} {
+			in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
+				bad := consultest.Answer(http.StatusOK, body)
+				agent.Break(path, bad)
+				r := start(t, cfg)
+				time.Sleep(20 * time.Second)
+				agent.Mend()
+				inState(t, r, StateRegistered)
+				agent.Break(path, bad)
+				r.Refresh()
+				r.agent.Look()
+				time.Sleep(20 * time.Second)
+				agent.Mend()
+				inState(t, r, StateRegistered)
+				if got := status(t, agent.Client(), r); got != api.HealthPassing {
+					t.Errorf("%s answered %q: the check is %q after it was mended; want passing", path, body, got)
+				}
+			})
+		}
+	}
 }
