@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 )
 
 // filterTerm is the one form of comparison that is understood here.
@@ -28,14 +29,7 @@ func filter[T any](expr string, fields map[string]func(T) string, maps ...func(T
 		}
 		field := fields[m[1]]
 		if m[1] == "Meta" && len(maps) > 0 {
-			// No value of Consul's has a NUL, so a key that is missing equals none.
-			key := m[2]
-			field = func(v T) string {
-				if s, ok := maps[0](v)[key]; ok {
-					return s
-				}
-				return "\x00"
-			}
+			field = keyed(maps[0], m[2])
 		}
 		if field == nil {
 			return nil, &httpError{http.StatusInternalServerError, fmt.Sprintf("Failed to create boolean expression evaluator: Selector %q is not valid", m[1])}
@@ -44,12 +38,7 @@ func filter[T any](expr string, fields map[string]func(T) string, maps ...func(T
 		terms = append(terms, func(v T) bool { return (field(v) == want) == equal })
 		if rest = rest[len(m[0]):]; rest == "" {
 			return func(v T) bool {
-				for _, term := range terms {
-					if term(v) {
-						return true
-					}
-				}
-				return false
+				return slices.ContainsFunc(terms, func(term func(T) bool) bool { return term(v) })
 			}, nil
 		}
 		or := filterOr.FindString(rest)
@@ -59,4 +48,15 @@ func filter[T any](expr string, fields map[string]func(T) string, maps ...func(T
 		rest = rest[len(or):]
 	}
 	return nil, badRequest(`consultest understands filters of the form Selector == "x", joined with or; got %s`, expr)
+}
+
+// keyed is the field of a key. No value of Consul's has a NUL, so a key that is
+// missing equals none.
+func keyed[T any](of func(T) map[string]string, key string) func(T) string {
+	return func(v T) string {
+		if s, ok := of(v)[key]; ok {
+			return s
+		}
+		return "\x00"
+	}
 }

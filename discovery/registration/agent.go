@@ -20,7 +20,7 @@ import (
 const callTimeout = 5 * time.Second
 
 // errNotAsked is the trouble of an agent that was not asked anything yet.
-var errNotAsked = errors.New("Consul was not asked yet")
+var errNotAsked = errors.New("not asked yet: Consul")
 
 // Agent is Consul's agent as one process sees it: who it is, whether it answers,
 // and what the catalog has of its node. The registrations of a process share it,

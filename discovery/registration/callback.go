@@ -1,7 +1,7 @@
 package registration
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -65,9 +65,12 @@ type asked[T any] struct {
 	busy atomic.Bool
 }
 
+// errCutShort means that what asked has no more use for the answer.
+var errCutShort = errors.New("not waited for")
+
 // ask returns the function's answer, or an error that it has panicked, does not
-// answer within callbackLimit, or that ctx has ended.
-func (a *asked[T]) ask(ctx context.Context) (T, error) {
+// answer within the limit, or that done was closed.
+func (a *asked[T]) ask(done <-chan struct{}, limit time.Duration) (T, error) {
 	var zero T
 	if !a.busy.CompareAndSwap(false, true) {
 		return zero, fmt.Errorf("%s has not returned since it was last called", a.name)
@@ -88,14 +91,14 @@ func (a *asked[T]) ask(ctx context.Context) (T, error) {
 		}()
 		r = result{value: a.f()}
 	}()
-	timer := time.NewTimer(callbackLimit)
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case r := <-got:
 		return r.value, r.err
-	case <-ctx.Done():
-		return zero, context.Cause(ctx)
+	case <-done:
+		return zero, errCutShort
 	case <-timer.C:
-		return zero, fmt.Errorf("%s has not answered for %v", a.name, callbackLimit)
+		return zero, fmt.Errorf("%s has not answered for %v", a.name, limit)
 	}
 }

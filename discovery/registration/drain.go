@@ -53,9 +53,7 @@ func (l *life) countArrivals() uint64 {
 	if l.cfg.Arrivals == nil {
 		return l.arrived
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), l.cfg.Settle)
-	defer cancel()
-	n, err := l.arrivals.ask(ctx)
+	n, err := l.arrivals.ask(nil, min(l.cfg.Settle, callbackLimit))
 	if err != nil {
 		return l.arrived
 	}

@@ -30,7 +30,7 @@ func (l *life) word(ctx context.Context) word {
 	if l.draining {
 		return word{api.HealthCritical, drainingOutput}
 	}
-	not, err := l.ready.ask(ctx)
+	not, err := l.ready.ask(ctx.Done(), callbackLimit)
 	if err == nil {
 		err = not
 	}

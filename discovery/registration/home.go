@@ -15,7 +15,7 @@ const moveAfter = 20 * time.Second
 // leads to more than one agent, by a balancer or a Kubernetes Service. An entry
 // belongs to the agent that it was written to, and only that one takes its
 // heartbeats.
-var ErrSeveralAgents = errors.New("Consul's address leads to several agents: give the address of one of them, best the one on this host")
+var ErrSeveralAgents = errors.New("the address of Consul leads to several agents: give the address of one of them, best the one on this host")
 
 // atHome returns the node that entries are written to, and an error while the
 // agent that answers is another's. The first one met is home. When home was not met

@@ -3,7 +3,6 @@ package registration
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptrace"
 	"time"
@@ -382,4 +381,4 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // errNotSeen is the trouble of an entry that was not seen, or is not any more.
-var errNotSeen = fmt.Errorf("the entry was not seen in the catalog")
+var errNotSeen = errors.New("the entry was not seen in the catalog")

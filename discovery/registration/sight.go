@@ -179,30 +179,25 @@ func (a *Agent) follow(ctx context.Context, s sight, wait time.Duration) (up boo
 			asking.Go(func() { a.ask(ctx, s.node, q, a.hurries[n], answers) })
 		}
 	}
-	var doubts <-chan struct{} // none are heard before all is known
 	if s.node == "" {
 		a.publish(s) // an entry may be written, and tells the node
-		up, doubts = true, a.doubts
-	} else {
-		ask()
+		if s.node = a.untilLearned(ctx); s.node == "" {
+			return true, ctx.Err()
+		}
 	}
+	ask()
+	var doubts <-chan struct{} // none are heard before all is known
 	for {
 		select {
 		case <-ctx.Done():
 			return up, ctx.Err()
 		case <-doubts:
 			return up, nil
-		case node := <-a.learned:
-			if s.node == "" {
-				up, doubts, s.node = false, nil, node
-				a.setHome(node)
-				ask()
-			}
 		case ans := <-answers:
-			if ans.err != nil {
-				if errors.Is(ans.err, errRegressed) {
-					return up, nil
-				}
+			switch {
+			case errors.Is(ans.err, errRegressed):
+				return up, nil
+			case ans.err != nil:
 				return up, ans.err
 			}
 			ans.change(&s)
@@ -212,6 +207,19 @@ func (a *Agent) follow(ctx context.Context, s sight, wait time.Duration) (up boo
 			a.publish(s)
 		}
 	}
+}
+
+// untilLearned waits for the node that an entry was written to; empty if a doubt or
+// the context's end comes first.
+func (a *Agent) untilLearned(ctx context.Context) string {
+	select {
+	case node := <-a.learned:
+		a.setHome(node)
+		return node
+	case <-a.doubts:
+	case <-ctx.Done():
+	}
+	return ""
 }
 
 // ask asks one question until it fails.

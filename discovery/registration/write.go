@@ -253,7 +253,8 @@ func (l *life) register(ctx context.Context, host string, say word) error {
 	l.written, l.shown, l.heard = w, false, false
 	unreachable := l.cfg.reach(host, l.agent.sight())
 	if unreachable != nil {
-		l.cfg.Log.Warn(unreachable.Error(), "service", l.cfg.Service, "id", l.cfg.ID)
+		l.cfg.Log.Warn("a loopback address is registered, which only this machine can reach: set registration.Config.Host",
+			"service", l.cfg.Service, "id", l.cfg.ID, "err", unreachable)
 	}
 	if f := l.cfg.Trace.Advertised; f != nil {
 		l.calls.do(func() { f(l.cfg.Service, l.cfg.ID, host, unreachable) })
