@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,6 +17,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/http/httpproxy"
 )
 
 // longestDrain is what a service may need from SIGTERM to its exit.
@@ -300,6 +302,40 @@ func TestComposeTellsServicesOfNoAddressButConsuls(t *testing.T) {
 		for k, v := range s.Environment {
 			if v != nil && others.MatchString(*v) && !strings.HasPrefix(*v, "/") {
 				t.Errorf("%s=%s tells where another service is; want names found in Consul only", k, *v)
+			}
+		}
+	})
+}
+
+// A Docker client with proxies in its configuration puts them into each container's environment, under both spellings,
+// where the service does not set them itself.
+func TestComposeTakesNoProxyFromDockersClient(t *testing.T) {
+	injected := map[string]string{}
+	for name, value := range map[string]string{"HTTP_PROXY": "http://proxy:3128", "HTTPS_PROXY": "http://proxy:3128", "ALL_PROXY": "http://proxy:3128", "NO_PROXY": "localhost"} {
+		injected[name], injected[strings.ToLower(name)] = value, value
+	}
+	eachService(t, func(t *testing.T, s types.ServiceConfig) {
+		for name, value := range injected {
+			t.Setenv(name, value)
+		}
+		for name, value := range s.Environment {
+			if value != nil {
+				t.Setenv(name, *value)
+			}
+		}
+		ask := httpproxy.FromEnvironment().ProxyFunc()
+		for _, to := range []string{"http://consul:8500/v1/", "http://172.18.0.4:8080/", "https://172.18.0.4:8080/"} {
+			u, err := url.Parse(to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if proxy, err := ask(u); err != nil || proxy != nil {
+				t.Errorf("%s is asked through %v (%v); want directly", to, proxy, err)
+			}
+		}
+		for _, name := range []string{"NO_PROXY", "no_proxy"} {
+			if os.Getenv(name) == injected[name] {
+				t.Errorf("%s is left to Docker's client; programs read one of the two", name)
 			}
 		}
 	})
