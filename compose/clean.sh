@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Takes the fleet down with its data, the images that were built here, and what
-# `make up` wrote into the clone. The tools in the user's cache stay: they took
-# minutes, and other clones use them.
+# Takes the fleet down with its data, the images that were built for it, and
+# what `make up` wrote into the clone. What another project has stays, and so do
+# the tools in the user's cache: they took minutes, and other clones use them.
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 need_docker
 need_compose
 compose down --volumes --remove-orphans --timeout 15
-images=$(docker image ls --quiet --filter label=org.opencontainers.image.source=https://github.com/rollcall-mesh/rollcall | sort -u)
+images=$(docker image ls --quiet --filter "label=com.docker.compose.project=$(project)" | sort -u)
 if [ -n "$images" ]; then
   # shellcheck disable=SC2086 # a list of words
   docker image rm --force $images >/dev/null || warn "an image is in use by another project and stays"

@@ -10,6 +10,7 @@ build_gb=5 # of module sources, compiler cache and binaries
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM # and not: what was interrupted could not be built
 
 # install_compose: the plugin, unless docker has one that knows `include` well.
 install_compose() {
@@ -81,15 +82,15 @@ build_tools() {
     folder=$("$root/compose/tools/build.sh" "$name" "linux/$1")
     folder=${folder##*/}
     case $name in
-      consul) consul_folder=$folder consul_image=rollcall/consul:${folder#consul-} ;;
-      prometheus) prometheus_folder=$folder prometheus_image=rollcall/prometheus:${folder#prometheus-} ;;
+      consul) consul_folder=$folder consul_image=$(project)/consul:${folder#consul-} ;;
+      prometheus) prometheus_folder=$folder prometheus_image=$(project)/prometheus:${folder#prometheus-} ;;
     esac
   done
   ROLLCALL_TOOLS=$tools \
     ROLLCALL_TOOLS_DOCKERFILE=$root/compose/tools/Dockerfile \
     ROLLCALL_CONSUL_FOLDER=$consul_folder ROLLCALL_CONSUL_IMAGE=$consul_image \
     ROLLCALL_PROMETHEUS_FOLDER=$prometheus_folder ROLLCALL_PROMETHEUS_IMAGE=$prometheus_image \
-    quietly "$work/build" docker compose -p "$image_project" -f "$root/compose/tools/compose.yaml" build ||
+    quietly "$work/build" docker compose -p "$(project)" -f "$root/compose/tools/compose.yaml" build ||
     die "the images of Consul and Prometheus could not be built"
 }
 
@@ -125,7 +126,7 @@ main() {
       ;;
   esac
   say "Building the images of the services"
-  quietly "$work/build" compose -p "$image_project" build ||
+  quietly "$work/build" compose build ||
     die "the images of the services could not be built"
 }
 main

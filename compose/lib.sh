@@ -7,10 +7,6 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 tools=${XDG_CACHE_HOME:-$HOME/.cache}/rollcall/tools
 
-# The images' own project name, whatever project they run in: Compose labels an
-# image with it, and another label would make another image.
-image_project=rollcall
-
 say() { printf '%s\n' "$*"; }
 warn() { printf '%s\n' "$*" >&2; }
 die() {
@@ -28,6 +24,7 @@ setting() {
   printf '%s' "${value:-$2}"
 }
 
+# project: the name that Compose labels our containers, volumes and images with.
 project() { setting COMPOSE_PROJECT_NAME rollcall; }
 
 compose() { docker compose --project-directory "$root" -f "$root/compose.yaml" "$@"; }

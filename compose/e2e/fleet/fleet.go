@@ -43,7 +43,7 @@ type Fleet struct {
 var services = []string{"user", "order", "gateway", "consul", "prometheus"}
 
 // Image is the name of the image that the fleet builds for a service.
-func (f *Fleet) Image(service string) string { return "rollcall/" + service + ":" + f.version() }
+func (f *Fleet) Image(service string) string { return f.Project + "/" + service + ":" + f.version() }
 
 // version tags the images that a fleet builds.
 func (f *Fleet) version() string { return "0.0.0-" + strings.TrimPrefix(f.Project, "rollcall-") }
@@ -90,7 +90,7 @@ func Prepare(ctx context.Context, cfg Config) (*Fleet, error) {
 	if err := copyCheckout(ctx, root, f.Dir); err != nil {
 		return nil, err
 	}
-	if f.Ports, err = freePorts(ctx); err != nil {
+	if f.Ports, err = FreePorts(ctx); err != nil {
 		return nil, err
 	}
 	// What the checkout knows already need not be found out again, which can mean a long wait for a registry.
@@ -154,14 +154,7 @@ func (f *Fleet) Up(ctx context.Context) error {
 // compose.yaml, so that a broken one doesn't keep it from clearing up. It may be called at any time and twice.
 func (f *Fleet) Down(ctx context.Context) error {
 	err := f.Clear(ctx)
-	// Images that were built under the project's own name, such as those of a tutorial's service.
 	err = errors.Join(err, f.remove(ctx, []string{"image", "ls"}, []string{"image", "rm", "--force"}))
-	for _, s := range []string{"user", "order", "gateway"} {
-		if out, e := f.clearing(ctx, "image", "ls", "--quiet", f.Image(s)); e == nil && out != "" {
-			_, e = f.clearing(ctx, "image", "rm", "--force", f.Image(s))
-			err = errors.Join(err, e)
-		}
-	}
 	return errors.Join(err, os.RemoveAll(f.Dir))
 }
 

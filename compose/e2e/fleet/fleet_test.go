@@ -20,7 +20,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestFreePortsAreFreeAndDifferent(t *testing.T) {
-	p, err := freePorts(t.Context())
+	p, err := FreePorts(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,8 +29,8 @@ func (p Ports) Env() map[string]int {
 	}
 }
 
-// freePorts finds ports that nobody listens on. All are held until the last is found, so that none is given twice.
-func freePorts(ctx context.Context) (Ports, error) {
+// FreePorts finds ports that nobody listens on. All are held until the last is found, so that none is given twice.
+func FreePorts(ctx context.Context) (Ports, error) {
 	var p Ports
 	var held []io.Closer
 	defer func() {
