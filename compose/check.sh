@@ -21,7 +21,7 @@ held() {
     docker inspect --format '{{range .NetworkSettings.Ports}}{{range .}}{{.HostPort}} {{end}}{{end}}' $ids | tr '\n' ' '
 }
 
-# taken PORT: whether somebody on this machine listens there.
+# taken PORT: whether something on this machine listens there.
 taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # taken_udp PORT: as far as a machine tells us (Linux does).
@@ -34,34 +34,13 @@ is_port() {
   [ "$1" -ge 1 ] && [ "$1" -le 65535 ]
 }
 
-# other PORT: one to suggest instead.
-other() { printf '%s' $(($1 < 55000 ? $1 + 10000 : $1 - 10000)); }
+# has LIST WORD: whether the words have it.
+has() { case " $1 " in *" $2 "*) ;; *) false ;; esac; }
 
-check_ports() {
-  local seen=' ' name port ours
-  ours=" $(held)"
-  while read -r name port; do
-    port=$(setting "$name" "$port")
-    if ! is_port "$port"; then
-      problem "$name is $port; want a port from 1 to 65535"
-      continue
-    fi
-    case $seen in
-      *" $port "*)
-        problem "$name is $port, which another setting has taken"
-        continue
-        ;;
-    esac
-    seen="$seen$port "
-    case $ours in
-      *" $port "*) continue ;;
-    esac
-    if taken "$port"; then
-      problem "port $port is in use; choose another: $name=$(other "$port") in .env"
-    elif [ "$name" = ROLLCALL_CONSUL_DNS_PORT ] && taken_udp "$port"; then
-      problem "UDP port $port is in use; choose another: $name=$(other "$port") in .env"
-    fi
-  done <<'PORTS'
+# wanted: the published ports, each with its setting and its default. Those of
+# the gateway are one for each of its containers.
+wanted() {
+  cat <<'PORTS'
 ROLLCALL_GATEWAY_PORT 8080
 ROLLCALL_GATEWAY_ADMIN_PORT 8081
 ROLLCALL_USERS_PORT 5000
@@ -69,6 +48,85 @@ ROLLCALL_ORDERS_PORT 5001
 ROLLCALL_CONSUL_PORT 8500
 ROLLCALL_CONSUL_DNS_PORT 8600
 ROLLCALL_PROMETHEUS_PORT 9090
+PORTS
+}
+
+# ports_of VALUE: the port, or those of a range FIRST-LAST; nothing if it is neither.
+ports_of() {
+  local port=${1%%-*} last=${1#*-}
+  is_port "$port" && is_port "$last" && [ $((last - port)) -lt 100 ] || return 0
+  while [ "$port" -le "$last" ]; do
+    printf '%s ' "$port"
+    port=$((port + 1))
+  done
+}
+
+busy() { taken "$1" || { [ "$2" = ROLLCALL_CONSUL_DNS_PORT ] && taken_udp "$1"; }; }
+
+# instead NAME PORT COUNT: ports to suggest, which are free and nobody else's.
+instead() {
+  local first=$(($2 < 55000 ? $2 + 10000 : $2 - 10000)) port last
+  while last=$((first + $3 - 1)) && [ "$last" -le 65535 ]; do
+    for port in $(ports_of "$first-$last"); do
+      if has "$mentioned" "$port" || busy "$port" "$1"; then
+        first=$((port + 1))
+        continue 2
+      fi
+    done
+    mentioned="$mentioned $(ports_of "$first-$last")"
+    suggestion=$1=$first
+    [ "$3" -eq 1 ] || suggestion=$suggestion-$last
+    return
+  done
+  suggestion="$1=…"
+}
+
+check_ports() {
+  local seen='' ours name value ports port count gateways
+  gateways=$(setting ROLLCALL_GATEWAY_REPLICAS 1)
+  case $gateways in
+    [1-9] | [1-9][0-9]) ;;
+    *)
+      problem "ROLLCALL_GATEWAY_REPLICAS is $gateways; want 1 to 99"
+      return
+      ;;
+  esac
+  ours=$(held)
+  mentioned=$(wanted | while read -r name value; do ports_of "$(setting "$name" "$value")"; done)
+  while read -r name value; do
+    value=$(setting "$name" "$value")
+    case $name in
+      ROLLCALL_GATEWAY_* | ROLLCALL_USERS_* | ROLLCALL_ORDERS_*) count=$gateways ;;
+      *) count=1 ;;
+    esac
+    ports=$(ports_of "$value")
+    if [ -z "$ports" ]; then
+      problem "$name is $value; want a port from 1 to 65535"
+      continue
+    fi
+    # With fewer a gateway finds none; with more each start may take another.
+    # shellcheck disable=SC2086 # a list of words
+    if [ "$(set -- $ports && echo $#)" -ne "$count" ]; then
+      instead "$name" "${ports%% *}" "$count"
+      problem "$name is $value, for $count gateway(s), as ROLLCALL_GATEWAY_REPLICAS says; want a port for each, such as $suggestion in .env"
+      continue
+    fi
+    for port in $ports; do
+      if has "$seen" "$port"; then
+        problem "$name is $value, which another setting has taken"
+        break
+      fi
+      seen="$seen $port"
+      has "$ours" "$port" && continue
+      if busy "$port" "$name"; then
+        instead "$name" "${ports%% *}" "$count"
+        taken "$port" || port="$port for UDP"
+        problem "port $port is in use; choose another: $suggestion in .env"
+        break
+      fi
+    done
+  done <<PORTS
+$(wanted)
 PORTS
 }
 

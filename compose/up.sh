@@ -6,46 +6,83 @@
 
 patience=${ROLLCALL_WAIT:-180} # seconds until the fleet counts as not coming up
 
-gateway=http://localhost:$(setting ROLLCALL_GATEWAY_PORT 8080)
-users=http://localhost:$(setting ROLLCALL_USERS_PORT 5000)
-orders=http://localhost:$(setting ROLLCALL_ORDERS_PORT 5001)
-admin=http://localhost:$(setting ROLLCALL_GATEWAY_ADMIN_PORT 8081)
-consul=http://localhost:$(setting ROLLCALL_CONSUL_PORT 8500)
-prometheus=http://localhost:$(setting ROLLCALL_PROMETHEUS_PORT 9090)
-
 get() { curl --silent --noproxy '*' --max-time 3 "$@"; }
 status() { get --output /dev/null --write-out '%{http_code}' "$1" || true; }
 
-# count PATTERN: how often it occurs in the input.
-count() { (grep -o "$1" || true) | wc -l | tr -d ' '; }
-
-# passing SERVICE: its healthy instances in the catalog.
-passing() { (get "$consul/v1/health/service/$1?passing" || true) | count '"Service":{"ID":'; }
-
-# containers SERVICE: how many there should be of it.
-containers() {
-  docker ps --all --quiet --filter "label=com.docker.compose.project=$(project)" \
-    --filter "label=com.docker.compose.service=$1" | wc -l | tr -d ' '
+# at NAME PORT SERVICE TARGET: the URL of a port of the fleet, of its first
+# container if the setting NAME is a range.
+at() {
+  local port
+  port=$(setting "$1" "$2")
+  case $port in
+    *-*) port=$(compose port "$3" "$4" | sed 's/.*://') ;;
+  esac
+  printf 'http://localhost:%s' "$port"
 }
 
-# look: sets seen, a line that tells what is there, and returns whether it is
-# all that there should be.
+# locate: sets where things are.
+locate() {
+  gateway=$(at ROLLCALL_GATEWAY_PORT 8080 gateway 8080)
+  users=$(at ROLLCALL_USERS_PORT 5000 gateway 5000)
+  orders=$(at ROLLCALL_ORDERS_PORT 5001 gateway 5001)
+  admin=$(at ROLLCALL_GATEWAY_ADMIN_PORT 8081 gateway 8081)
+  consul=$(at ROLLCALL_CONSUL_PORT 8500 consul 8500)
+  prometheus=$(at ROLLCALL_PROMETHEUS_PORT 9090 prometheus 9090)
+}
+
+# ids [FLAG]: of the project's containers that run; with --all, of all.
+ids() { docker ps --quiet ${1:+"$1"} --filter "label=com.docker.compose.project=$(project)" --filter label=com.docker.compose.oneoff=False; }
+
+# containers: a line for each of ours: its service, its health, its addresses.
+containers() {
+  # shellcheck disable=SC2046 # a list of words
+  docker inspect --format \
+    '{{index .Config.Labels "com.docker.compose.service"}} {{with .State.Health}}{{.Status}}{{else}}none{{end}} {{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' \
+    $(ids --all) || true
+}
+
+# each NAME: the answer of Prometheus or Consul on the input, one object of the
+# list NAME a line.
+each() { sed "s/{\"$1\":/\\
+/g"; }
+
+# any BEFORE AFTER WORD…: whether a line of the input has one of the words
+# between the two.
+any() {
+  local before=$1 after=$2 word patterns=()
+  shift 2
+  for word; do patterns+=(-e "$before$word$after"); done
+  grep -qF "${patterns[@]}"
+}
+
+# look: sets seen, a line that tells what is there of what is ours, and returns
+# whether it is all that there should be. What others have in the catalog is
+# their business.
 look() {
-  local service have want total=2 ready=yes targets url code
+  local all targets catalog service one health addresses names want have total=0 scraped=0 healthy=0 ready=yes url code
   seen=
-  for service in user order gateway prometheus; do
-    want=$(containers "$service")
-    [ "$service" = prometheus ] || total=$((total + want))
-    have=$(passing "$service")
+  all=$(containers)
+  targets=$(get "$prometheus/api/v1/targets?state=active" | each discoveredLabels | grep -F '"health":"up"' || true)
+  for service in consul user order gateway prometheus; do
+    catalog=$(get "$consul/v1/health/service/$service?passing" || true)
+    want=0 have=0
+    while read -r one health addresses; do
+      [ "$one" = "$service" ] || continue
+      want=$((want + 1))
+      [ "$health" != healthy ] || healthy=$((healthy + 1))
+      names=$service # by which Consul and Prometheus know each other
+      [ "$service" != prometheus ] || names='prometheus localhost'
+      # shellcheck disable=SC2086 # a list of words
+      ! any '"Address":"' '"' $addresses $names <<<"$catalog" || have=$((have + 1))
+      # shellcheck disable=SC2086 # a list of words
+      ! any '"scrapeUrl":"http://' ':' $addresses $names <<<"$targets" || scraped=$((scraped + 1))
+    done <<<"$all"
+    total=$((total + want))
     seen="$seen$service $have/$want, "
-    [ "$have" -eq "$want" ] || ready=no
+    [ "$have" -eq "$want" ] && [ "$want" -gt 0 ] || ready=no
   done
-  # Scraped are the instances, Consul and Prometheus itself.
-  targets=$(get "$prometheus/api/v1/targets?state=active" || true)
-  have=$(printf '%s' "$targets" | count '"health":"up"')
-  seen="$seen""scraped $have/$total"
-  [ "$have" -eq "$total" ] || ready=no
-  [ "$(printf '%s' "$targets" | count '"health":')" -eq "$total" ] || ready=no
+  seen="$seen""scraped $scraped/$total, healthy $healthy/$total"
+  [ "$scraped" -eq "$total" ] && [ "$healthy" -eq "$total" ] || ready=no
   for url in "$gateway/users/1" "$gateway/orders/1" "$users/users/1" "$orders/orders/1"; do
     code=$(status "$url")
     [ "$code" = 200 ] && continue
@@ -88,15 +125,31 @@ wait_until_up() {
   say "  $((SECONDS - began)) s: $seen"
 }
 
+# interrupted: says what there is now, when the command that was interrupted has
+# ended. Its output may still be redirected.
+interrupted() {
+  trap '' INT TERM
+  exec 2>&3
+  if [ -z "$started" ]; then
+    die "interrupted; nothing was started, and what was built is kept for the next \`make up\`"
+  fi
+  die "interrupted; $(ids | wc -l | tr -d ' ') of the fleet's containers run: \`make up\` goes on, \`make down\` stops them"
+}
+
+started=
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+exec 3>&2
+trap interrupted INT TERM
 "$root/compose/check.sh"
 "$root/compose/images.sh"
 say "Starting the fleet"
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+started=yes
 quietly "$log" compose up --detach --remove-orphans || {
   blame
   die "docker compose could not start the fleet"
 }
+locate
 say "Waiting until it is found, healthy and scraped ($patience s at most)"
 wait_until_up
 # A Prometheus built from its Go module has the API and our page, but not the

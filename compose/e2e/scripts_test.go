@@ -1,7 +1,14 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +17,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -163,4 +171,260 @@ func TestImagesCarryTheirProjectsName(t *testing.T) {
 			t.Errorf("the image of %s is %s; want %s", name, got, want)
 		}
 	}
+}
+
+// listen holds a port.
+func listen(t *testing.T, port int) int {
+	t.Helper()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Skipf("port %d: %v", port, err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// suggested is what a line about a port names instead.
+func suggested(t *testing.T, out, name string) (first, last int) {
+	t.Helper()
+	m := regexp.MustCompile(name + `=(\d+)(?:-(\d+))? in \.env`).FindStringSubmatch(out)
+	if m == nil {
+		t.Fatalf("the script suggests nothing for %s:\n%s", name, out)
+	}
+	first, _ = strconv.Atoi(m[1])
+	last = first
+	if m[2] != "" {
+		last, _ = strconv.Atoi(m[2])
+	}
+	return first, last
+}
+
+func TestHintAboutABusyPortNamesOneThatIsFree(t *testing.T) {
+	s := newScripts(t)
+	// The first that comes to mind is busy too, and the next belongs to another setting.
+	busy := listen(t, 0)
+	for busy > 44000 {
+		busy = listen(t, 0)
+	}
+	next := listen(t, busy+10000)
+	s.set("ROLLCALL_GATEWAY_PORT", strconv.Itoa(busy))
+	s.set("ROLLCALL_USERS_PORT", strconv.Itoa(next+1))
+	out, err := s.run(t, "check.sh")
+	if err == nil || !strings.Contains(out, fmt.Sprintf("port %d is in use", busy)) {
+		t.Fatalf("got %v; want an error about port %d:\n%s", err, busy, out)
+	}
+	got, _ := suggested(t, out, "ROLLCALL_GATEWAY_PORT")
+	if got == next || got == next+1 || !fleet.Free(t.Context(), got) {
+		t.Errorf("it suggests port %d; want one that is free and that no setting names:\n%s", got, out)
+	}
+}
+
+func TestTwoHintsNameTwoPorts(t *testing.T) {
+	s := newScripts(t)
+	busy := listen(t, 0)
+	for busy > 44000 {
+		busy = listen(t, 0)
+	}
+	listen(t, busy+1)
+	listen(t, busy+10000)
+	s.set("ROLLCALL_GATEWAY_PORT", strconv.Itoa(busy))
+	s.set("ROLLCALL_USERS_PORT", strconv.Itoa(busy+1))
+	out, _ := s.run(t, "check.sh")
+	one, _ := suggested(t, out, "ROLLCALL_GATEWAY_PORT")
+	two, _ := suggested(t, out, "ROLLCALL_USERS_PORT")
+	if one == two {
+		t.Errorf("both get port %d:\n%s", one, out)
+	}
+}
+
+func TestTwoGatewaysNeedTwoPortsAndAreToldSo(t *testing.T) {
+	s := newScripts(t)
+	s.set("ROLLCALL_GATEWAY_REPLICAS", "2")
+	out, err := s.run(t, "check.sh")
+	if err == nil {
+		t.Fatalf("no error for two gateways at one port:\n%s", out)
+	}
+	for _, name := range []string{"ROLLCALL_GATEWAY_PORT", "ROLLCALL_GATEWAY_ADMIN_PORT", "ROLLCALL_USERS_PORT", "ROLLCALL_ORDERS_PORT"} {
+		first, last := suggested(t, out, name)
+		if last != first+1 || !fleet.Free(t.Context(), first) || !fleet.Free(t.Context(), last) {
+			t.Errorf("for %s it suggests %d-%d; want two that are free", name, first, last)
+		}
+		s.set(name, fmt.Sprintf("%d-%d", first, last))
+	}
+	if out, err := s.run(t, "check.sh"); err != nil {
+		t.Errorf("with what it suggested: %v\n%s", err, out)
+	}
+}
+
+func TestComposeTakesARangeOfPortsForTwoGateways(t *testing.T) {
+	p := project(t, map[string]string{"ROLLCALL_GATEWAY_REPLICAS": "2", "ROLLCALL_GATEWAY_PORT": "18080-18081"})
+	gateway := p.Services["gateway"]
+	if got := gateway.GetScale(); got != 2 {
+		t.Errorf("gateway ×%d; want ×2", got)
+	}
+	if got := published(p); !got["gateway 127.0.0.1:18080-18081->8080/tcp"] {
+		t.Errorf("published are %v; want the range at port 8080", got)
+	}
+}
+
+// around is Consul, Prometheus and the gateway for up.sh, at the ports that it expects them at.
+type around struct {
+	catalog map[string]string // service to its passing entries
+	targets string
+}
+
+func (a around) start(t *testing.T, s *scripts) {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/v1/health/service/"):
+			_, _ = io.WriteString(w, "["+a.catalog[strings.TrimPrefix(r.URL.Path, "/v1/health/service/")]+"]")
+		case r.URL.Path == "/api/v1/targets":
+			_, _ = io.WriteString(w, `{"status":"success","data":{"activeTargets":[`+a.targets+`]}}`)
+		}
+	}))
+	t.Cleanup(server.Close)
+	at, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"GATEWAY", "GATEWAY_ADMIN", "USERS", "ORDERS", "CONSUL", "PROMETHEUS"} {
+		s.set("ROLLCALL_"+name+"_PORT", at.Port())
+	}
+	// What would stand in the way of a start is not what these tests are about.
+	s.write(t, filepath.Join(s.dir, "compose", "check.sh"), "#!/usr/bin/env bash\n")
+}
+
+func entry(service, address string) string {
+	return fmt.Sprintf(`{"Node":{"ID":"x","Node":"consul","Address":"10.0.0.2"},"Service":{"ID":"%s-1","Service":"%s","Tags":["prometheus"],"Address":"%s","TaggedAddresses":{"lan_ipv4":{"Address":"%s","Port":8080}},"Port":8080},"Checks":[]}`, service, service, address, address)
+}
+
+func upTarget(at, health string) string {
+	return fmt.Sprintf(`{"discoveredLabels":{"__address__":"%s"},"labels":{"instance":"x"},"scrapePool":"mesh","scrapeUrl":"http://%s/metrics","lastError":"","health":"%s"}`, at, at, health)
+}
+
+const allHealthy = `consul healthy 10.0.0.2 
+user healthy 10.0.0.3 
+order healthy 10.0.0.4 
+gateway healthy 10.0.0.5 
+prometheus healthy 10.0.0.6 
+`
+
+func wellAround() around {
+	return around{
+		catalog: map[string]string{
+			"consul":     entry("consul", ""),
+			"user":       entry("user", "10.0.0.3"),
+			"order":      entry("order", "10.0.0.4"),
+			"gateway":    entry("gateway", "10.0.0.5"),
+			"prometheus": entry("prometheus", "prometheus"),
+		},
+		targets: strings.Join([]string{
+			upTarget("localhost:9090", "up"), upTarget("consul:8500", "up"),
+			upTarget("10.0.0.3:8081", "up"), upTarget("10.0.0.4:8081", "up"), upTarget("10.0.0.5:8081", "up"),
+		}, ","),
+	}
+}
+
+func TestMakeUpBearsWithWhatOthersHaveInTheCatalog(t *testing.T) {
+	s := newScripts(t)
+	a := wellAround()
+	a.catalog["order"] += "," + entry("order", "192.168.7.7")
+	a.targets += "," + upTarget("192.168.7.7:8081", "down") + "," + upTarget("10.9.9.9:8080", "up")
+	a.start(t, s)
+	s.tell(t, "running", allHealthy)
+	s.set("ROLLCALL_WAIT", "20")
+	if out, err := s.run(t, "up.sh"); err != nil || !strings.Contains(out, "order 1/1") || !strings.Contains(out, "scraped 5/5, healthy 5/5") {
+		t.Errorf("got %v; want all up:\n%s", err, out)
+	}
+}
+
+func TestMakeUpWaitsUntilDockerSaysHealthyToo(t *testing.T) {
+	s := newScripts(t)
+	wellAround().start(t, s)
+	s.tell(t, "running", strings.Replace(allHealthy, "order healthy", "order starting", 1))
+	s.set("ROLLCALL_WAIT", "1")
+	if out, err := s.run(t, "up.sh"); err == nil || !strings.Contains(out, "healthy 4/5") {
+		t.Errorf("got %v with a container that is starting; want it waited for:\n%s", err, out)
+	}
+}
+
+func TestMakeUpWaitsForEachOfItsOwn(t *testing.T) {
+	for name, spoil := range map[string]func(*around){
+		"one isn't in the catalog": func(a *around) { a.catalog["order"] = entry("order", "192.168.7.7") },
+		"one isn't scraped": func(a *around) {
+			a.targets = strings.Replace(a.targets, upTarget("10.0.0.4:8081", "up"), upTarget("10.0.0.4:8081", "down"), 1)
+		},
+		"Prometheus isn't in the catalog": func(a *around) { a.catalog["prometheus"] = "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScripts(t)
+			a := wellAround()
+			spoil(&a)
+			a.start(t, s)
+			s.tell(t, "running", allHealthy)
+			s.set("ROLLCALL_WAIT", "1")
+			if out, err := s.run(t, "up.sh"); err == nil || !strings.Contains(out, "not up after 1 s") {
+				t.Errorf("got %v; want it waited for:\n%s", err, out)
+			}
+		})
+	}
+}
+
+// interrupt runs up.sh and presses Ctrl-C once a file of the engine is there.
+func (s *scripts) interrupt(t *testing.T, once string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var out bytes.Buffer
+	cmd := s.command(ctx, "up.sh")
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for ctx.Err() == nil {
+		if _, err := os.Stat(filepath.Join(s.fake, once)); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Errorf("the script was interrupted and says that all went well:\n%s", out.String())
+	}
+	if ctx.Err() != nil {
+		t.Fatalf("no end:\n%s", out.String())
+	}
+	return out.String()
+}
+
+func TestCtrlCInTheMiddleOfMakeUpSaysSoInOneLine(t *testing.T) {
+	t.Run("while it starts", func(t *testing.T) {
+		s := newScripts(t)
+		s.tell(t, "hang", "up")
+		s.tell(t, "running", "consul starting 10.0.0.2 \nuser starting 10.0.0.3 \n")
+		out := s.interrupt(t, "hangs")
+		_, after, _ := strings.Cut(out, "Starting the fleet\n")
+		if want := "error: interrupted; 2 of the fleet's containers run: `make up` goes on, `make down` stops them\n"; after != want {
+			t.Errorf("it says %q; want %q at its end", out, want)
+		}
+	})
+	t.Run("while it builds", func(t *testing.T) {
+		s := newScripts(t)
+		s.tell(t, "hang", "build")
+		out := s.interrupt(t, "hangs")
+		if want := "Building the images of the services\nerror: interrupted; nothing was started, and what was built is kept for the next `make up`\n"; out != want {
+			t.Errorf("it says %q; want %q", out, want)
+		}
+	})
+	t.Run("before it starts", func(t *testing.T) {
+		s := newScripts(t)
+		s.write(t, filepath.Join(s.dir, "compose", "check.sh"), "#!/usr/bin/env bash\ntouch \"$FAKE/checks\"\nsleep 60\n")
+		out := s.interrupt(t, "checks")
+		if want := "error: interrupted; nothing was started, and what was built is kept for the next `make up`\n"; out != want {
+			t.Errorf("it says %q; want %q", out, want)
+		}
+	})
 }
