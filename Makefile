@@ -45,11 +45,11 @@ test: ## all of it: unit, real Consul, lint, compose, end to end
 
 .PHONY: test-unit
 test-unit: ## the inner loop: unit tests; no Docker, no Consul
-	@env -u CONSUL_BIN go test ./...
+	@env -u CONSUL_BIN -u PROMETHEUS_BIN go test ./...
 
 .PHONY: test-real
-test-real: ## unit tests and the same behaviours against a real Consul, with the race detector
-	@CONSUL_BIN="$$($(TOOL) consul)/consul" go test -race ./...
+test-real: ## unit tests and the same behaviours against a real Consul and Prometheus, with the race detector
+	@CONSUL_BIN="$$($(TOOL) consul)/consul" PROMETHEUS_BIN="$$($(TOOL) prometheus)/prometheus" go test -race ./...
 
 .PHONY: e2e
 e2e: ## the composed fleet, end to end, beside a running one
