@@ -141,6 +141,11 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if o.soak > 0 {
 		return p.soakTo(ctx, out, o, m)
 	}
+	return p.rowsTo(ctx, out, o, todo, m)
+}
+
+// rowsTo runs the rows, as often as was asked for, and writes what became of them.
+func (p *program) rowsTo(ctx context.Context, out io.Writer, o options, todo []row, m machine) error {
 	var all [][]judge.Row
 	for n := range o.runs {
 		all = append(all, nil)
@@ -164,16 +169,18 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 			}
 		}
 	}
-	page := write(all, m)
-	fmt.Fprintf(out, "\n%s", page)
+	fmt.Fprintf(out, "\n%s", write(all, m))
 	if o.out != "" {
 		fmt.Fprintln(out, "written to", o.out)
 	}
-	return verdict(all)
+	if wrong := broken(all); len(wrong) > 0 {
+		return fmt.Errorf("out of bound: %s", strings.Join(wrong, ", "))
+	}
+	return nil
 }
 
-// verdict is an error that names the rows which did not hold.
-func verdict(all [][]judge.Row) error {
+// broken names the rows that did not hold.
+func broken(all [][]judge.Row) []string {
 	var wrong []string
 	for _, table := range all {
 		for i := range table {
@@ -182,8 +189,5 @@ func verdict(all [][]judge.Row) error {
 			}
 		}
 	}
-	if len(wrong) == 0 {
-		return nil
-	}
-	return fmt.Errorf("out of bound: %s", strings.Join(wrong, ", "))
+	return wrong
 }

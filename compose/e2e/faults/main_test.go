@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"os"
@@ -163,18 +164,48 @@ func TestTableShowsWhatHeldAndWhatNot(t *testing.T) {
 			t.Errorf("the page does not say %q:\n%s", want, page)
 		}
 	}
-	if err := verdict(all); err == nil || !strings.Contains(err.Error(), "swap (run 1)") {
-		t.Errorf("got %v; want an error that names the rows", err)
+	if got := broken(all); len(got) != 2 || got[0] != "swap (run 1)" {
+		t.Errorf("got %v; want the names of the two rows", got)
 	}
-	if err := verdict([][]judge.Row{{good}}); err != nil {
-		t.Error(err)
+	if got := broken([][]judge.Row{{good}}); got != nil {
+		t.Errorf("got %v of a row that held", got)
 	}
 	dir := t.TempDir()
 	if err := save(dir, page, all); err != nil {
 		t.Fatal(err)
 	}
-	svg, err := os.ReadFile(filepath.Join(dir, "faults", "run-1", "swap.svg"))
+	svg, err := os.ReadFile(filepath.Join(dir, "faults", "swap.svg"))
 	if err != nil || !strings.Contains(string(svg), "</svg>") || !strings.Contains(string(svg), "a swap") {
 		t.Errorf("the plot is %.100q, %v; want one with its title", svg, err)
+	}
+}
+
+func TestPageShowsTheLastWholeRunAndWhatBecameOfTheOthers(t *testing.T) {
+	row := func(name string, run int) judge.Row {
+		return judge.Row{Measured: judge.Measured{Name: name, Title: fmt.Sprintf("%s in run %d", name, run), Run: run}}
+	}
+	bad := row("swap", 1)
+	bad.Out = []string{"1 GETs failed; want at most 0"}
+	all := [][]judge.Row{{bad, row("scale", 1)}, {row("swap", 2), row("scale", 2)}, {row("swap", 3)}}
+	page := write(all, machine{})
+	for _, want := range []string{"swap in run 2", "This is run 2 of 3; in all of them 4 of 5 held. Out of bound: swap (run 1)."} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page does not say %q:\n%s", want, page)
+		}
+	}
+	for _, other := range []string{"swap in run 1", "swap in run 3"} {
+		if strings.Contains(page, other) {
+			t.Errorf("the page shows %q too:\n%s", other, page)
+		}
+	}
+}
+
+func TestFailuresThatABoundAllowsAreToldBesideItsZero(t *testing.T) {
+	r := judge.Row{Measured: judge.Measured{Name: "users-killed", Run: 1}, Bounds: bounds["users-killed"], Failed: 739, Excusable: 739}
+	page := write([][]judge.Row{{r}}, machine{})
+	for _, want := range []string{"| 739, 739 of them allowed |", "0 failed but those allowed; none that order can answer by itself"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page does not say %q:\n%s", want, page)
+		}
 	}
 }

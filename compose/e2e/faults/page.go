@@ -77,7 +77,11 @@ func details(r *judge.Row) []string {
 		out = append(out, fmt.Sprintf("%s: %.3g", name, r.Values[name]))
 	}
 	if r.Failed > 0 {
-		out = append(out, fmt.Sprintf("%d GETs and %d POSTs failed, %d of them as the bound allows", r.GetsFailed, r.PostsFailed, r.Excusable))
+		failed := fmt.Sprintf("%d GETs and %d POSTs failed", r.GetsFailed, r.PostsFailed)
+		if r.Bounds.Excused != nil {
+			failed += fmt.Sprintf(", %d of them as the bound allows", r.Excusable)
+		}
+		out = append(out, failed)
 	}
 	return append(out, r.Notes...)
 }
@@ -117,14 +121,19 @@ func (m machine) String() string {
 		m.cpu, m.cores, m.memory, m.kernel, m.engine, m.golang, m.commit, m.began.UTC().Format("2006-01-02 15:04 UTC"))
 }
 
-// write makes the page of all runs.
-func write(all [][]judge.Row, m machine) string {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "# Faults, measured\n\n")
-	fmt.Fprintf(&b, "Written by `make faults`. %s\n\n", m)
-	fmt.Fprintf(&b, "The load is 200 GETs and 20 POSTs with keys a second at the gateway's port, open loop, 5 s timeout, if the row does not\nsay otherwise; it came from the same machine. *Before* is %s without a fault, *during* from the fault's start until all was\nwell again, *after* %s from then on. *Noticed* counts from the fault's start, *recovered* from its end.\n", before, after)
-	for n, table := range all {
-		held, made := 0, 0
+// shown is the number of the run that the page shows: the last that is whole, else the first.
+func shown(all [][]judge.Row) int {
+	for n := len(all) - 1; n > 0; n-- {
+		if len(all[n]) == len(all[0]) {
+			return n
+		}
+	}
+	return 0
+}
+
+// outcome counts the rows that could be made, and those that held.
+func outcome(tables ...[]judge.Row) (held, made int) {
+	for _, table := range tables {
 		for i := range table {
 			if table[i].NotMade == "" {
 				made++
@@ -133,22 +142,40 @@ func write(all [][]judge.Row, m machine) string {
 				held++
 			}
 		}
-		fmt.Fprintf(&b, "\n## Run %d\n\n%d of %d rows held.\n\n", n+1, held, made)
-		b.WriteString("| fault | requests | failed | p50 / p99 before | during | after | noticed | recovered | bound | held |\n")
-		b.WriteString("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
-		for i := range table {
-			line(&b, &table[i])
+	}
+	return held, made
+}
+
+// write makes the page: one run, and what became of the others.
+func write(all [][]judge.Row, m machine) string {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# Faults, measured\n\n")
+	fmt.Fprintf(&b, "Written by `make faults`. %s\n\n", m)
+	fmt.Fprintf(&b, "The load is 200 GETs and 20 POSTs with keys a second at the gateway's port, open loop, 5 s timeout, if the row does not\nsay otherwise; it came from the same machine. *Before* is %s without a fault, *during* from the fault's start until all was\nwell again, *after* %s from then on. *Noticed* counts from the fault's start, *recovered* from its end.\n", before, after)
+	table := all[shown(all)]
+	held, made := outcome(table)
+	fmt.Fprintf(&b, "\n%d of %d rows held.", held, made)
+	if len(all) > 1 {
+		held, made := outcome(all...)
+		fmt.Fprintf(&b, " This is run %d of %d; in all of them %d of %d held.", shown(all)+1, len(all), held, made)
+	}
+	if wrong := broken(all); len(wrong) > 0 {
+		fmt.Fprintf(&b, " Out of bound: %s.", strings.Join(wrong, ", "))
+	}
+	b.WriteString("\n\n| fault | requests | failed | p50 / p99 before | during | after | noticed | recovered | bound | held |\n")
+	b.WriteString("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	for i := range table {
+		line(&b, &table[i])
+	}
+	b.WriteString("\n")
+	for i := range table {
+		r := &table[i]
+		lines := details(r)
+		for _, out := range r.Out {
+			lines = append(lines, "out of bound: "+out)
 		}
-		b.WriteString("\n")
-		for i := range table {
-			r := &table[i]
-			lines := details(r)
-			for _, out := range r.Out {
-				lines = append(lines, "out of bound: "+out)
-			}
-			if len(lines) > 0 {
-				fmt.Fprintf(&b, "- **%s**: %s.\n", r.Name, strings.Join(lines, "; "))
-			}
+		if len(lines) > 0 {
+			fmt.Fprintf(&b, "- **%s**: %s.\n", r.Name, strings.Join(lines, "; "))
 		}
 	}
 	return b.String()
@@ -167,39 +194,40 @@ func line(b *bytes.Buffer, r *judge.Row) {
 		if !r.Held() {
 			held = "**no**"
 		}
-		fmt.Fprintf(b, "| %s | %d | %d | %s | %s | %s | %s | %s | %s | %s |\n", name, r.Requests, r.Failed,
+		fmt.Fprintf(b, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s |\n", name, r.Requests, failures(r),
 			both(r.Before), both(r.During), both(r.After), notice(r), recovery(r), cell(r.Bounds.Text()), held)
 	}
 }
 
-func plotName(r *judge.Row) string { return fmt.Sprintf("faults/run-%d/%s.svg", r.Run, r.Name) }
+// failures are how many failed, and how many of them may.
+func failures(r *judge.Row) string {
+	if r.Excusable == 0 {
+		return strconv.Itoa(r.Failed)
+	}
+	return fmt.Sprintf("%d, %d of them allowed", r.Failed, r.Excusable)
+}
 
-// save writes the page and the plots into a folder, in place of those of before.
+func plotName(r *judge.Row) string { return fmt.Sprintf("faults/%s.svg", r.Name) }
+
+// save writes the page and its plots into a folder, in place of those of before.
 func save(folder, page string, all [][]judge.Row) error {
-	if err := os.RemoveAll(filepath.Join(folder, "faults")); err != nil {
+	plots := filepath.Join(folder, "faults")
+	if err := errors.Join(os.RemoveAll(plots), os.MkdirAll(plots, 0o755)); err != nil {
 		return err
 	}
+	table := all[shown(all)]
 	var errs []error
-	for _, table := range all {
-		for i := range table {
-			r := &table[i]
-			if r.NotMade != "" || r.Void != "" {
-				continue
-			}
-			path := filepath.Join(folder, filepath.FromSlash(plotName(r)))
-			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-				return err
-			}
-			svg, err := picture(r)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("plot %s: %w", r.Name, err))
-				continue
-			}
-			errs = append(errs, os.WriteFile(path, svg, 0o644))
+	for i := range table {
+		r := &table[i]
+		if r.NotMade != "" || r.Void != "" {
+			continue
 		}
-	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return err
+		svg, err := picture(r)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("plot %s: %w", r.Name, err))
+			continue
+		}
+		errs = append(errs, os.WriteFile(filepath.Join(folder, filepath.FromSlash(plotName(r))), svg, 0o644))
 	}
 	return errors.Join(append(errs, os.WriteFile(filepath.Join(folder, "faults.md"), []byte(page), 0o644))...)
 }

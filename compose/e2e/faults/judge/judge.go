@@ -245,6 +245,9 @@ func (b Bounds) Text() string {
 	default:
 		parts = append(parts, number(b.Gets, "GETs")+", "+number(b.Posts, "POSTs failed"))
 	}
+	if b.Excused != nil {
+		parts[0] += " but those allowed"
+	}
 	if b.Words != "" {
 		parts = append(parts, b.Words)
 	}
