@@ -42,62 +42,73 @@ var notRun = regexp.MustCompile(`^<!--\s*not run:\s*(.+?)\s*-->$`)
 
 // Parse finds the commands of a document.
 func Parse(file, markdown string) ([]Command, error) {
-	var (
-		found  []Command
-		fence  string // of the block we are in; "" outside
-		opened int
-		ours   bool   // the block is a console
-		shown  bool   // the block has had a command
-		why    string // of the last "not run" comment, until the next block
-	)
+	p := parser{file: file}
 	for i, line := range strings.Split(markdown, "\n") {
 		line = strings.TrimRight(line, " \t\r")
 		bare := strings.TrimLeft(line, " ")
-		if fence == "" {
-			if ticks := len(bare) - len(strings.TrimLeft(bare, "`")); ticks >= 3 {
-				info := strings.TrimSpace(bare[ticks:])
-				fence, opened, ours, shown = bare[:ticks], i+1, info == "console", false
-				continue
+		switch {
+		case p.fence == "":
+			p.text(i+1, bare)
+		case bare == p.fence:
+			p.fence, p.why = "", ""
+		case p.ours:
+			if err := p.console(i+1, line, bare); err != nil {
+				return nil, err
 			}
-			if m := notRun.FindStringSubmatch(bare); m != nil {
-				why = m[1]
-			} else if bare != "" {
-				why = ""
-			}
-			continue
-		}
-		if bare == fence {
-			fence, why = "", ""
-			continue
-		}
-		if !ours {
-			continue
-		}
-		switch last := len(found) - 1; {
-		case strings.HasPrefix(bare, "$ "):
-			found = append(found, Command{File: file, Line: i + 1, Text: bare[2:], NotRun: why})
-			shown = true
-		case !shown && line == "":
-		case !shown:
-			return nil, fmt.Errorf(`%s:%d: a console block begins with %q; want a command that begins with "$ "`, file, i+1, line)
-		case (strings.HasPrefix(bare, "> ") || bare == ">") && len(found[last].Want) == 0:
-			found[last].Text += "\n" + strings.TrimPrefix(strings.TrimPrefix(bare, ">"), " ")
-		default:
-			found[last].Want = append(found[last].Want, line)
 		}
 	}
-	if fence != "" {
-		return nil, fmt.Errorf("%s:%d: the block is never closed", file, opened)
+	if p.fence != "" {
+		return nil, fmt.Errorf("%s:%d: the block is never closed", file, p.opened)
 	}
-	for i := range found {
+	for i := range p.found {
 		// Blank lines between a command's output and the next command are layout.
-		w := found[i].Want
+		w := p.found[i].Want
 		for len(w) > 0 && w[len(w)-1] == "" {
 			w = w[:len(w)-1]
 		}
-		found[i].Want = w
+		p.found[i].Want = w
 	}
-	return found, nil
+	return p.found, nil
+}
+
+// parser is where Parse is in a document.
+type parser struct {
+	file   string
+	found  []Command
+	fence  string // of the block we are in; "" outside
+	opened int
+	ours   bool   // the block is a console
+	shown  bool   // the block has had a command
+	why    string // of the last "not run" comment, until the next block
+}
+
+// text reads a line outside of blocks.
+func (p *parser) text(n int, bare string) {
+	if ticks := len(bare) - len(strings.TrimLeft(bare, "`")); ticks >= 3 {
+		info := strings.TrimSpace(bare[ticks:])
+		p.fence, p.opened, p.ours, p.shown = bare[:ticks], n, info == "console", false
+	} else if m := notRun.FindStringSubmatch(bare); m != nil {
+		p.why = m[1]
+	} else if bare != "" {
+		p.why = ""
+	}
+}
+
+// console reads a line of a console.
+func (p *parser) console(n int, line, bare string) error {
+	switch last := len(p.found) - 1; {
+	case strings.HasPrefix(bare, "$ "):
+		p.found = append(p.found, Command{File: p.file, Line: n, Text: bare[2:], NotRun: p.why})
+		p.shown = true
+	case !p.shown && line == "":
+	case !p.shown:
+		return fmt.Errorf(`%s:%d: a console block begins with %q; want a command that begins with "$ "`, p.file, n, line)
+	case (strings.HasPrefix(bare, "> ") || bare == ">") && len(p.found[last].Want) == 0:
+		p.found[last].Text += "\n" + strings.TrimPrefix(strings.TrimPrefix(bare, ">"), " ")
+	default:
+		p.found[last].Want = append(p.found[last].Want, line)
+	}
+	return nil
 }
 
 // Output is what a command printed.

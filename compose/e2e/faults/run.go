@@ -199,29 +199,9 @@ func (r *trial) newUser(ctx context.Context, name string) (int64, error) {
 
 // audit compares the orders that are stored with those that were acknowledged.
 func (r *trial) audit(ctx context.Context, user int64, name string) error {
-	stored := map[string]int{}
-	ids := map[int64]bool{}
-	next := fmt.Sprintf("/orders/%d", user)
-	for next != "" {
-		a, err := r.Want(ctx, http.MethodGet, r.bases[0]+next, nil)
-		if err != nil {
-			return fmt.Errorf("look for the orders: %w", err)
-		}
-		var page []struct {
-			ID   int64 `json:"order_id"`
-			Item string
-		}
-		if err := json.Unmarshal(a.Body, &page); err != nil {
-			return fmt.Errorf("look for the orders: %w in %.200q", err, a.Body)
-		}
-		for _, o := range page {
-			stored[o.Item]++
-			if ids[o.ID] {
-				r.m.Twice++
-			}
-			ids[o.ID] = true
-		}
-		next = link(a.Header)
+	stored, err := r.ordersOf(ctx, user)
+	if err != nil {
+		return fmt.Errorf("look for the orders: %w", err)
 	}
 	for item, n := range stored {
 		if n > 1 {
@@ -244,6 +224,35 @@ func (r *trial) audit(ctx context.Context, user int64, name string) error {
 		r.note("%d orders are stored of which the client was not told", extra)
 	}
 	return nil
+}
+
+// ordersOf counts the orders of a user by their item, on all pages. An ID that comes twice counts as an order twice.
+func (r *trial) ordersOf(ctx context.Context, user int64) (map[string]int, error) {
+	stored := map[string]int{}
+	ids := map[int64]bool{}
+	next := fmt.Sprintf("/orders/%d", user)
+	for next != "" {
+		a, err := r.Want(ctx, http.MethodGet, r.bases[0]+next, nil)
+		if err != nil {
+			return nil, err
+		}
+		var page []struct {
+			ID   int64 `json:"order_id"`
+			Item string
+		}
+		if err := json.Unmarshal(a.Body, &page); err != nil {
+			return nil, fmt.Errorf("%w in %.200q", err, a.Body)
+		}
+		for _, o := range page {
+			stored[o.Item]++
+			if ids[o.ID] {
+				r.m.Twice++
+			}
+			ids[o.ID] = true
+		}
+		next = link(a.Header)
+	}
+	return stored, nil
 }
 
 // link is the target of the Link header whose relation is next; "" if there is none.
