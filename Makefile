@@ -37,7 +37,7 @@ images: ## pull or build the fleet's images, without starting it
 
 .PHONY: tools
 tools: ## build the tools that `make test` needs into the user's cache
-	@for tool in golangci-lint consul prometheus; do $(TOOL) $$tool; done
+	@for tool in gotestsum golangci-lint consul prometheus; do $(TOOL) $$tool; done
 
 .PHONY: test
 test: ## all of it: unit, real Consul, lint, compose, end to end

@@ -5,13 +5,14 @@
 #   compose/tools/build.sh [--name] NAME [linux/ARCH]
 #
 # --name only prints how that folder is called.
-# NAME is compose, consul, prometheus (with promtool) or golangci-lint. With a
+# NAME is compose, consul, prometheus (with promtool), golangci-lint or gotestsum. With a
 # platform the binaries are for the containers, else for this machine. A later
 # run, in this clone or another, finds them in the cache.
 # shellcheck source=../lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 golangci_lint=2.15.0
+gotestsum=1.13.0
 
 # module NAME PATH: the version that a tools module requires, without its v.
 module() {
@@ -25,7 +26,8 @@ tool_version() {
     # Module v0.3MM.P is release 3.MM.P.
     prometheus) module prometheus github.com/prometheus/prometheus | sed 's/^0\.3\([0-9][0-9]\)\./3.\1./; s/^3\.0/3./' ;;
     golangci-lint) printf '%s' "$golangci_lint" ;;
-    *) die "no tool named $1; want compose, consul, prometheus or golangci-lint" ;;
+    gotestsum) printf '%s' "$gotestsum" ;;
+    *) die "no tool named $1; want compose, consul, prometheus, golangci-lint or gotestsum" ;;
   esac
 }
 
@@ -36,6 +38,7 @@ describe() {
     consul) printf 'Consul %s, about 6 minutes' "$2" ;;
     prometheus) printf 'Prometheus %s with promtool, about 8 minutes' "$2" ;;
     golangci-lint) printf 'golangci-lint %s, about 2 minutes' "$2" ;;
+    gotestsum) printf 'gotestsum %s, about half a minute' "$2" ;;
   esac
 }
 
@@ -44,7 +47,10 @@ describe() {
 compile() {
   local name=$1 version=$2 out=$3
   local go_build=(go build -trimpath -buildvcs=false)
-  [ "$name" = golangci-lint ] || cd "$root/compose/tools/$name" || return
+  case $name in
+    golangci-lint | gotestsum) ;; # their versions are all that they need
+    *) cd "$root/compose/tools/$name" || return ;;
+  esac
   case $name in
     compose)
       "${go_build[@]}" -ldflags "-s -w -X github.com/docker/compose/v2/internal.Version=v$version" \
@@ -62,6 +68,9 @@ compile() {
     golangci-lint)
       GOBIN=$out go install -trimpath -ldflags "-s -w -X main.version=$version" \
         "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$version"
+      ;;
+    gotestsum)
+      GOBIN=$out go install -trimpath -ldflags "-s -w -X gotest.tools/gotestsum/cmd.version=$version" "gotest.tools/gotestsum@v$version"
       ;;
   esac
 }
