@@ -94,6 +94,9 @@ func Start(cfg Config) (*Registration, error) {
 // ID returns the entry's ID.
 func (r *Registration) ID() string { return r.cfg.ID }
 
+// Service returns the name of the service that the instance is of.
+func (r *Registration) Service() string { return r.cfg.Service }
+
 // Status returns the state, why it is so, and since when.
 func (r *Registration) Status() Status { return *r.status.Load() }
 

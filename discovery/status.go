@@ -1,0 +1,134 @@
+package discovery
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/rollcall-mesh/rollcall/discovery/balancer"
+	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/outlier"
+	"github.com/rollcall-mesh/rollcall/discovery/registration"
+)
+
+// Status is what a mesh knows at one time, for pages and metrics. It is a value
+// of its own: nothing in it changes later, and it marshals to JSON as it is.
+type Status struct {
+	At            time.Time            `json:"at"`
+	Services      []ServiceStatus      `json:"services"`      // by name
+	Registrations []RegistrationStatus `json:"registrations"` // in the order of Register
+}
+
+// ServiceStatus is a service that is watched and had an answer.
+type ServiceStatus struct {
+	Service   string           `json:"service"`
+	Since     time.Time        `json:"since"`           // when the set came to be what it is
+	Proven    time.Time        `json:"proven,omitzero"` // of the last answer that proves the set; zero: none so far
+	Error     string           `json:"error,omitempty"` // the trouble with Consul since then
+	FromDisk  bool             `json:"from_disk"`       // the set is the one on disk: Consul has not answered so far
+	Panic     bool             `json:"panic"`           // critical instances are used, for want of better ones
+	Ready     int              `json:"ready"`
+	Ejected   int              `json:"ejected"` // of those in use
+	Missing   int              `json:"missing"` // vanished from the catalog, and still in use
+	Instances []InstanceStatus `json:"instances"`
+}
+
+// InstanceStatus is an instance as the catalog and this mesh's own requests know
+// it.
+type InstanceStatus struct {
+	ID           string          `json:"id"`
+	Node         string          `json:"node,omitempty"`
+	Addr         string          `json:"addr"`
+	State        catalog.State   `json:"state"`
+	Reason       string          `json:"reason,omitempty"`
+	Weight       int             `json:"weight"`
+	MissingUntil time.Time       `json:"missing_until,omitzero"` // zero: it is in the catalog
+	InFlight     int             `json:"in_flight"`
+	Health       string          `json:"health,omitempty"`  // by its answers: healthy, suspect, on trial, ejected; empty: never asked for
+	Ejected      *EjectionStatus `json:"ejected,omitempty"` // nil: it is not
+}
+
+// EjectionStatus is why an instance is out of use, and for how long.
+type EjectionStatus struct {
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until"`
+	Reason string    `json:"reason"`
+}
+
+// RegistrationStatus is one of this process's own instances.
+type RegistrationStatus struct {
+	Service string             `json:"service"`
+	ID      string             `json:"id"`
+	State   registration.State `json:"state"`
+	Why     string             `json:"why"`
+	Error   string             `json:"error,omitempty"` // what is in the way
+	Since   time.Time          `json:"since"`
+}
+
+// Status returns what the mesh knows now. Asking changes nothing: it keeps no
+// watch alive and begins none. With Config.Source it has no services.
+func (m *Mesh) Status() Status {
+	s := Status{At: time.Now(), Services: []ServiceStatus{}, Registrations: []RegistrationStatus{}}
+	for _, snapshot := range m.Snapshots() {
+		s.Services = append(s.Services, statusOf(snapshot, m.transport.Balancer(snapshot.Service()), s.At))
+	}
+	m.mu.Lock()
+	registered := slices.Clone(m.registered)
+	m.mu.Unlock()
+	for _, r := range registered {
+		now := r.Status()
+		status := RegistrationStatus{Service: r.Service(), ID: r.ID(), State: now.State, Why: now.Why, Since: now.Since}
+		if now.Err != nil {
+			status.Error = now.Err.Error()
+		}
+		s.Registrations = append(s.Registrations, status)
+	}
+	return s
+}
+
+// statusOf describes a set; b is nil for a service that nothing was sent to.
+func statusOf(set *catalog.Snapshot, b *balancer.Balancer, now time.Time) ServiceStatus {
+	s := ServiceStatus{Service: set.Service(), Since: set.At(), Instances: make([]InstanceStatus, 0, set.Len())}
+	var trouble error
+	if s.Proven, trouble = set.Freshness(); trouble != nil {
+		s.Error, s.FromDisk = trouble.Error(), errors.Is(trouble, catalog.ErrFromDisk)
+	}
+	endpoints := map[catalog.Key]*balancer.Endpoint{}
+	if b != nil {
+		counts := b.Counts(now)
+		s.Panic, s.Ejected = counts.Panic, counts.Ejected
+		for _, e := range b.Endpoints() {
+			i := e.Instance()
+			endpoints[i.Key()] = e
+		}
+	}
+	for i := range set.All() {
+		if i.State.Ready() {
+			s.Ready++
+		}
+		if i.Missing() {
+			s.Missing++
+		}
+		s.Instances = append(s.Instances, instanceStatus(i, endpoints[i.Key()], now))
+	}
+	return s
+}
+
+func instanceStatus(i catalog.Instance, e *balancer.Endpoint, now time.Time) InstanceStatus {
+	s := InstanceStatus{
+		ID: i.ID, Node: i.Node, Addr: i.Addr(), State: i.State, Reason: i.Reason, Weight: i.Weight,
+		MissingUntil: i.MissingUntil,
+	}
+	if e == nil {
+		return s
+	}
+	s.InFlight, s.Health = e.InFlight(), e.State(now).String()
+	if x := e.Ejection(); !x.Over(now) {
+		s.Ejected = ejectionStatus(x)
+	}
+	return s
+}
+
+func ejectionStatus(x outlier.Ejection) *EjectionStatus {
+	return &EjectionStatus{Since: x.At, Until: x.Until, Reason: x.Reason.String()}
+}
