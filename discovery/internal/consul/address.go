@@ -2,16 +2,30 @@ package consul
 
 import (
 	"fmt"
+	"net"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
+
+	"github.com/hashicorp/consul/api"
 )
 
 // address is where an agent listens.
 type address struct {
-	api      string // as the API client wants it
+	scheme   string // http or https
+	host     string // as it was written, for the Host header; empty for a Unix socket
+	hostPort string // with its port
+	prefix   string // of every path, without a slash at its end
 	socket   string // path of a Unix socket; empty for TCP
-	hostPort string // for TCP
+}
+
+// String returns the address as an operator may write it.
+func (a address) String() string {
+	if a.socket != "" {
+		return "unix://" + a.socket
+	}
+	return a.scheme + "://" + a.host + a.prefix
 }
 
 // parseAddress understands what CONSUL_HTTP_ADDR may hold. The error names the
@@ -20,37 +34,54 @@ func parseAddress(field, value string) (address, error) {
 	bad := func(why string) (address, error) {
 		return address{}, fmt.Errorf("consul: %s is %q (%s); want host:port, http://host:port, https://host:port or unix:///path", field, value, why)
 	}
-	if path, ok := strings.CutPrefix(value, "unix://"); ok {
-		if path == "" {
+	scheme, rest, whole := strings.Cut(value, "://")
+	if !whole {
+		scheme, rest = "http", value
+	}
+	switch scheme = strings.ToLower(scheme); scheme {
+	case "unix":
+		if rest == "" {
 			return bad("no path")
 		}
-		// The API client would take a transport of its own for a socket,
-		// without keep-alive and limits: so it sees a plain address, and our
-		// dialer knows the path.
-		return address{api: "localhost", socket: path}, nil
+		return address{scheme: "http", socket: rest}, nil
+	case "http", "https":
+	default:
+		return bad("unknown scheme " + scheme)
 	}
-	whole := value
-	if !strings.Contains(value, "://") {
-		whole = "http://" + value
+	// CONSUL_HTTP_SSL is heeded where the address does not say https.
+	if secure, _ := strconv.ParseBool(os.Getenv(api.HTTPSSLEnvName)); secure {
+		scheme = "https"
 	}
-	u, err := url.Parse(whole)
+	u, err := url.Parse(scheme + "://" + rest)
 	if err != nil {
 		return bad("not an address")
 	}
-	if u.Scheme != "http" && u.Scheme != "https" {
-		return bad("unknown scheme " + u.Scheme)
-	}
-	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		return bad("has more than an address")
 	}
 	if u.Hostname() == "" || strings.ContainsAny(u.Hostname(), " \t") {
 		return bad("no host")
 	}
-	if u.Port() == "" {
+	if u.RawPath != "" {
+		return bad("the path needs escapes, which the API client does not keep")
+	}
+	port := u.Port()
+	switch {
+	case port != "":
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return bad("port is not 1 to 65535")
+		}
+	case !whole || strings.HasSuffix(u.Host, ":"):
 		return bad("no port")
+	case scheme == "https":
+		port = "443"
+	default:
+		port = "80"
 	}
-	if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 {
-		return bad("port is not 1 to 65535")
-	}
-	return address{api: value, hostPort: u.Host}, nil
+	return address{
+		scheme:   scheme,
+		host:     u.Host,
+		hostPort: net.JoinHostPort(u.Hostname(), port),
+		prefix:   strings.TrimRight(u.Path, "/"),
+	}, nil
 }

@@ -9,6 +9,7 @@
 package consul
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -33,8 +34,9 @@ const MaxConns = 199
 // CONSUL_CAPATH, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY, CONSUL_NAMESPACE,
 // CONSUL_PARTITION), and what those leave open has Consul's defaults.
 type Config struct {
-	// Address of the agent: host:port, http://host:port, https://host:port or
-	// unix:///path. Empty means CONSUL_HTTP_ADDR, else 127.0.0.1:8500.
+	// Address of the agent: host:port, a URL of http or https, whose path is put
+	// before every path of Consul's, or unix:///path. Empty means
+	// CONSUL_HTTP_ADDR, else 127.0.0.1:8500.
 	Address string
 	// Token is the ACL token sent with each call. Empty means
 	// CONSUL_HTTP_TOKEN.
@@ -46,12 +48,16 @@ type Config struct {
 	TokenFile string
 	// Datacenter to ask. Empty means the agent's own.
 	Datacenter string
+	// Namespace and Partition of Consul Enterprise. Empty means CONSUL_NAMESPACE
+	// and CONSUL_PARTITION.
+	Namespace, Partition string
 	// CAFile, CertFile and KeyFile are PEM files for TLS, ServerName is the
 	// name in the agent's certificate. Empty means CONSUL_CACERT,
 	// CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY and CONSUL_TLS_SERVER_NAME.
 	CAFile, CertFile, KeyFile, ServerName string
-	// DialTimeout bounds the making of a connection. 0 means 2s. Shorter finds
-	// a dead agent sooner, longer suits an agent far away.
+	// DialTimeout bounds the making of a connection, whatever number of addresses
+	// the host's name has. 0 means 2s. Shorter finds a dead agent sooner, longer
+	// suits an agent far away.
 	DialTimeout time.Duration
 	// MaxConns is the number of connections at most; calls beyond it queue
 	// until their context ends. 0 means 100; at most 199, because Consul
@@ -94,8 +100,14 @@ func Open(cfg Config) (client *api.Client, closeIdle func(), err error) {
 
 	transport := newTransport(cfg, where)
 	c := api.DefaultConfig()
-	c.Address = where.api
+	// The API client would take a transport of its own for a socket, without
+	// keep-alive and limits: so it sees a plain address, and our dialer knows the
+	// path.
+	c.Address = cmp.Or(where.host, "localhost")
+	c.Scheme, c.PathPrefix = where.scheme, where.prefix
 	c.Datacenter = cfg.Datacenter
+	override(&c.Namespace, cfg.Namespace)
+	override(&c.Partition, cfg.Partition)
 	if cfg.Token != "" {
 		c.Token, c.TokenFile = cfg.Token, ""
 	}
@@ -105,7 +117,7 @@ func Open(cfg Config) (client *api.Client, closeIdle func(), err error) {
 	override(&c.TLSConfig.KeyFile, cfg.KeyFile)
 	override(&c.TLSConfig.Address, cfg.ServerName)
 	if c.HttpClient, err = api.NewHttpClient(transport, c.TLSConfig); err != nil {
-		return nil, nil, fmt.Errorf("consul: make a client for %s: %w", where.api, err)
+		return nil, nil, fmt.Errorf("consul: make a client for %s: %w", where, err)
 	}
 	if c.TokenFile != "" {
 		if c.HttpClient.Transport, err = newFileToken(c.TokenFile, transport); err != nil {
@@ -115,9 +127,18 @@ func Open(cfg Config) (client *api.Client, closeIdle func(), err error) {
 	c.HttpClient.Transport = Bound(c.HttpClient.Transport, MaxAnswer)
 	client, err = api.NewClient(c)
 	if err != nil {
-		return nil, nil, fmt.Errorf("consul: make a client for %s: %w", where.api, err)
+		return nil, nil, fmt.Errorf("consul: make a client for %s: %w", where, err)
 	}
 	return client, transport.CloseIdleConnections, nil
+}
+
+// String returns the address of the Config, the default included, for people.
+func (c Config) String() string {
+	where, err := c.where()
+	if err != nil {
+		return c.Address
+	}
+	return where.String()
 }
 
 // HostPort returns the host and port that a client of this Config connects to:
@@ -156,7 +177,11 @@ func newTransport(cfg Config, where address) *http.Transport {
 	if cfg.MaxConns == 0 {
 		cfg.MaxConns = 100
 	}
-	dialer := &net.Dialer{Timeout: cfg.DialTimeout, KeepAlive: keepAlive}
+	dialer := &dialer{
+		limit:  cfg.DialTimeout,
+		lookup: net.DefaultResolver.LookupNetIP,
+		dial:   (&net.Dialer{Timeout: cfg.DialTimeout, KeepAlive: keepAlive}).DialContext,
+	}
 	t := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           dialer.DialContext,
@@ -169,7 +194,7 @@ func newTransport(cfg Config, where address) *http.Transport {
 	if where.socket != "" {
 		t.Proxy = nil
 		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", where.socket)
+			return dialer.dial(ctx, "unix", where.socket)
 		}
 	}
 	return t

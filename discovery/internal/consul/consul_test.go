@@ -42,9 +42,18 @@ func TestAddressIsCheckedAndTheErrorSaysWhatIsWanted(t *testing.T) {
 		"http://consul:8500":         "",
 		"https://consul.example:443": "",
 		"https://proxy:443/consul":   "",
+		"https://proxy/consul/":      "",
+		"http://consul:8500/":        "",
+		"consul:8500/":               "",
+		"consul:8500/consul":         "",
+		"https://consul.example.com": "",
+		"http://consul":              "",
+		"HTTP://consul:8500":         "",
 		"unix:///run/consul.sock":    "",
 		"consul":                     "no port",
-		"http://consul":              "no port",
+		"http://consul:":             "no port",
+		"https://proxy/a%2Fb":        "needs escapes",
+		"consul:8500?":               "has more than an address",
 		":8500":                      "no host",
 		"http://:8500":               "no host",
 		"consul:0":                   "port is not 1 to 65535",
@@ -169,9 +178,61 @@ func TestEnvironmentIsHonouredAndOverridden(t *testing.T) {
 	if got := ask(t, Config{TokenFile: file}); got.Token != "from-file" {
 		t.Errorf("got token %q; want from-file", got.Token)
 	}
-	t.Setenv("CONSUL_HTTP_ADDR", "192.0.2.1:1")
-	if got := ask(t, Config{Address: "http://" + l.Addr().String() + "/prefix"}); got.Path != "/prefix/v1/status/peers" {
-		t.Errorf("got path %q; want the prefix kept", got.Path)
+}
+
+func TestPathOfTheAddressIsPutBeforeEveryCall(t *testing.T) {
+	clean(t)
+	l := listen(t, "tcp", "127.0.0.1:0")
+	agent(t, l)
+	t.Setenv("CONSUL_HTTP_ADDR", "192.0.2.1:1") // the Address wins
+	for before, after := range map[string]string{"http://": "/consul", "": "/consul/"} {
+		if got := ask(t, Config{Address: before + l.Addr().String() + after}); got.Path != "/consul/v1/status/peers" {
+			t.Errorf("%s…%s: got path %q; want /consul/v1/status/peers", before, after, got.Path)
+		}
+	}
+}
+
+func TestSlashAtTheEndOfTheAddressIsNoPath(t *testing.T) {
+	clean(t)
+	l := listen(t, "tcp", "127.0.0.1:0")
+	agent(t, l)
+	for before, after := range map[string]string{"http://": "/", "": "/", "HTTP://": "//"} {
+		if got := ask(t, Config{Address: before + l.Addr().String() + after}); got.Path != "/v1/status/peers" {
+			t.Errorf("%s…%s: got path %q; want /v1/status/peers", before, after, got.Path)
+		}
+	}
+}
+
+func TestAddressWithoutAPortHasItsSchemes(t *testing.T) {
+	clean(t)
+	for address, want := range map[string]string{"http://consul.example": "consul.example:80", "https://consul.example/consul": "consul.example:443"} {
+		var dialled string
+		cfg := Config{Address: address}
+		where, err := cfg.where()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newTransport(cfg, where)
+		c.DialContext = func(_ context.Context, _, addr string) (net.Conn, error) {
+			dialled = addr
+			return nil, io.EOF
+		}
+		client := &http.Client{Transport: c}
+		if resp, err := client.Get(where.String()); err == nil {
+			resp.Body.Close()
+		}
+		if dialled != want || cfg.HostPort() != want {
+			t.Errorf("%s: dialled %q, HostPort is %q; want %q", address, dialled, cfg.HostPort(), want)
+		}
+	}
+}
+
+func TestNamespaceAndPartitionGoAlong(t *testing.T) {
+	clean(t)
+	l := listen(t, "tcp", "127.0.0.1:0")
+	agent(t, l)
+	if got := ask(t, Config{Address: l.Addr().String(), Namespace: "team", Partition: "east"}); got.Query != "ns=team&partition=east" {
+		t.Errorf("got query %q; want ns=team&partition=east", got.Query)
 	}
 }
 
@@ -309,6 +370,10 @@ func TestHostPortIsWhereTheClientConnects(t *testing.T) {
 		{"[::1]:8500", "consul.internal:8501", "[::1]:8500"},
 		{"unix:///run/consul.sock", "", ""},
 		{"nonsense", "", ""},
+		{"http://consul", "", "consul:80"},
+		{"https://consul.example.com/", "", "consul.example.com:443"},
+		{"https://[::1]", "", "[::1]:443"},
+		{"consul:8500/prefix/", "", "consul:8500"},
 	} {
 		t.Setenv("CONSUL_HTTP_ADDR", c.env)
 		if got := (Config{Address: c.address}).HostPort(); got != c.want {

@@ -1,0 +1,191 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// names is a resolver that knows of any name the same addresses.
+func names(t *testing.T, addresses ...string) *net.Resolver {
+	t.Helper()
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		q := make([]byte, 512)
+		for {
+			n, from, err := server.ReadFrom(q)
+			if err != nil {
+				return
+			}
+			_, _ = server.WriteTo(reply(q[:n], addresses), from)
+		}
+	})
+	t.Cleanup(func() { _ = server.Close(); serving.Wait() })
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", server.LocalAddr().String())
+	}}
+}
+
+// reply answers a DNS question (RFC 1035, section 4) for A records with the
+// addresses, any other with none.
+func reply(question []byte, addresses []string) []byte {
+	end := 12
+	for question[end] != 0 {
+		end += int(question[end]) + 1
+	}
+	end += 5
+	if question[end-3] != 1 { // not A
+		addresses = nil
+	}
+	a := append([]byte{}, question[:end]...)
+	a[2], a[3] = 0x84, 0
+	a[7], a[9], a[11] = byte(len(addresses)), 0, 0
+	for _, ip := range addresses {
+		a = append(a, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4)
+		a = append(a, net.ParseIP(ip).To4()...)
+	}
+	return a
+}
+
+// swallow has an address swallow packets: a listener whose queue is full drops
+// what is sent to it.
+func swallow(t *testing.T, ip string, port int) {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	at := &syscall.SockaddrInet4{Port: port, Addr: [4]byte(net.ParseIP(ip).To4())}
+	if err := syscall.Bind(fd, at); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the kernel keeps one more than it was told
+		client, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = syscall.Close(client) })
+		_ = syscall.Connect(client, at)
+	}
+}
+
+func TestSecondAddressOfConsulsNameIsTriedWhenTheFirstSwallowsPackets(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("how a full listener behaves is known of Linux only")
+	}
+	clean(t)
+	l := listen(t, "tcp", "127.0.0.3:0")
+	agent(t, l)
+	swallow(t, "127.0.0.2", l.Addr().(*net.TCPAddr).Port)
+	before := net.DefaultResolver
+	t.Cleanup(func() { net.DefaultResolver = before })
+	net.DefaultResolver = names(t, "127.0.0.2", "127.0.0.3")
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	if got := ask(t, Config{Address: "consul.example:" + port}); got.Path != "/v1/status/peers" {
+		t.Errorf("got %+v; want an answer from the second address", got)
+	}
+}
+
+// ends are addresses by what dialling them does.
+type ends map[string]func(context.Context) (net.Conn, error)
+
+func (e ends) dialer(order ...string) *dialer {
+	return &dialer{
+		limit: 2 * time.Second,
+		lookup: func(context.Context, string, string) (all []netip.Addr, err error) {
+			for _, ip := range order {
+				all = append(all, netip.MustParseAddr(ip))
+			}
+			return all, nil
+		},
+		dial: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			host, _, _ := net.SplitHostPort(addr)
+			return e[host](ctx)
+		},
+	}
+}
+
+var errRefused = errors.New("refused")
+
+func silent(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
+func refuses(context.Context) (net.Conn, error)    { return nil, errRefused }
+
+// after connects when so much time has gone by, and counts what it left open.
+func after(d time.Duration, open *sync.WaitGroup) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			ours, theirs := net.Pipe()
+			open.Go(func() { _, _ = theirs.Read(make([]byte, 1)) }) // until ours is closed
+			return ours, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func TestAddressesOfANameShareOneLimit(t *testing.T) {
+	const ms = time.Millisecond
+	for _, c := range []struct {
+		name  string
+		order []string
+		ends  func(open *sync.WaitGroup) ends
+		took  time.Duration
+		err   error
+	}{
+		{"the only one has all of it", []string{"::1"}, func(o *sync.WaitGroup) ends { return ends{"::1": after(1999*ms, o)} }, 1999 * ms, nil},
+		{"a slow first is not given up for the second", []string{"10.0.0.1", "10.0.0.2"}, func(o *sync.WaitGroup) ends {
+			return ends{"10.0.0.1": after(1900*ms, o), "10.0.0.2": silent}
+		}, 1900 * ms, nil},
+		{"a silent first", []string{"10.0.0.1", "10.0.0.2"}, func(o *sync.WaitGroup) ends {
+			return ends{"10.0.0.1": silent, "10.0.0.2": after(0, o)}
+		}, 500 * ms, nil},
+		{"the last of four has half of it", []string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"}, func(o *sync.WaitGroup) ends {
+			return ends{"10.0.0.1": silent, "10.0.0.2": silent, "10.0.0.3": silent, "10.0.0.4": after(1000*ms, o)}
+		}, 1750 * ms, nil},
+		{"a first that refuses costs nothing", []string{"10.0.0.1", "10.0.0.2"}, func(o *sync.WaitGroup) ends {
+			return ends{"10.0.0.1": refuses, "10.0.0.2": after(0, o)}
+		}, 0, nil},
+		{"both connect, one is kept", []string{"10.0.0.1", "10.0.0.2"}, func(o *sync.WaitGroup) ends {
+			return ends{"10.0.0.1": after(600*ms, o), "10.0.0.2": after(100*ms, o)}
+		}, 600 * ms, nil},
+		{"all silent", []string{"10.0.0.1", "10.0.0.2"}, func(*sync.WaitGroup) ends {
+			return ends{"10.0.0.1": silent, "10.0.0.2": silent}
+		}, 2000 * ms, context.DeadlineExceeded},
+		{"all refuse", []string{"10.0.0.1", "10.0.0.2"}, func(*sync.WaitGroup) ends {
+			return ends{"10.0.0.1": refuses, "10.0.0.2": refuses}
+		}, 0, errRefused},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var open sync.WaitGroup
+				began := time.Now()
+				conn, err := c.ends(&open).dialer(c.order...).DialContext(t.Context(), "tcp", "consul.example:8500")
+				if took := time.Since(began); took != c.took || !errors.Is(err, c.err) || (conn == nil) != (err != nil) {
+					t.Errorf("got %v, %v after %s; want %v after %s", conn, err, took, c.err, c.took)
+				}
+				if conn != nil {
+					_ = conn.Close()
+				}
+				open.Wait() // a connection left open is a deadlock of the bubble
+			})
+		})
+	}
+}
