@@ -360,7 +360,7 @@ func TestEmptyAnswerIsConfirmedBeforeItCounts(t *testing.T) {
 			reply{index: "8", streamed: true}, reply{index: "8", leader: true}, "a:passing?", nil,
 		},
 		"nothing usable left": {
-			reply{index: "8", streamed: true, body: "[null]"}, reply{index: "8", leader: true, body: "[null]"}, "a:passing?", nil,
+			reply{index: "8", streamed: true, body: "[{}]"}, reply{index: "8", leader: true, body: "[{}]"}, "a:passing?", nil,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

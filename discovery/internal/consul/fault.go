@@ -3,11 +3,12 @@ package consul
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -28,6 +29,21 @@ func StatusCode(err error) int {
 func Denied(err error) bool {
 	code := StatusCode(err)
 	return code == http.StatusForbidden || code == http.StatusUnauthorized
+}
+
+// Unknown reports whether the agent itself says that it does not know the ID of
+// a service or of a check. Any other 404, a proxy's page for one, says nothing
+// about the ID.
+func Unknown(err error) bool {
+	status, ok := errors.AsType[api.StatusError](err)
+	if !ok || status.Code != http.StatusNotFound {
+		return false
+	}
+	// The words of Consul 1.22: agent/service/:id has the first, all else that
+	// takes an ID (deregister, maintenance, check/update) the others.
+	return slices.ContainsFunc([]string{"unknown service ID: ", "Unknown service ID ", "Unknown check ID "}, func(words string) bool {
+		return strings.HasPrefix(status.Body, words)
+	})
 }
 
 // Unreachable reports whether no answer came: no connection, one that broke
@@ -53,20 +69,6 @@ func Clip(err error) error {
 		cut--
 	}
 	return api.StatusError{Code: status.Code, Body: status.Body[:cut] + "…"}
-}
-
-// Instances asks for all instances of a service, whatever their health. An
-// answer that makes the API client panic is an error, and errors are clipped.
-func Instances(client *api.Client, service string, q *api.QueryOptions) (entries []*api.ServiceEntry, meta *api.QueryMeta, err error) {
-	defer func() {
-		// consul/api v1.34.5 dereferences nil when a check has "Definition":
-		// null (found by watch's FuzzAnswer). No answer may end the process.
-		if p := recover(); p != nil {
-			entries, meta, err = nil, nil, fmt.Errorf("the answer made consul/api panic: %v", p)
-		}
-	}()
-	entries, meta, err = client.Health().Service(service, "", false, q)
-	return entries, meta, Clip(err)
 }
 
 // The bounds of Backoff.

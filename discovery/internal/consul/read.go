@@ -1,0 +1,97 @@
+package consul
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// The reading of answers. An answer that can't be read is an error: one that makes
+// the API client panic, and one that has null where something must be. So what
+// these functions return without an error can be read without a look for nil.
+// Errors are clipped.
+
+var errNull = errors.New("the answer can't be read: it has null in place of an entry")
+
+// readable turns a panic of the API client into an error. Defer it.
+func readable(err *error) {
+	// consul/api v1.34.5 dereferences nil when a check has "Definition": null
+	// (found by watch's FuzzAnswer). No answer may end the process.
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("the answer can't be read: it made consul/api panic: %v", p)
+	}
+	*err = Clip(*err)
+}
+
+// Instances asks the catalog for all instances of a service, whatever their
+// health.
+func Instances(client *api.Client, service string, q *api.QueryOptions) (entries []*api.ServiceEntry, meta *api.QueryMeta, err error) {
+	defer readable(&err)
+	if entries, meta, err = client.Health().Service(service, "", false, q); err != nil {
+		return nil, nil, err
+	}
+	if entries == nil {
+		return nil, nil, errNull
+	}
+	for _, e := range entries {
+		if e == nil {
+			return nil, nil, errNull
+		}
+		for _, c := range e.Checks {
+			if c == nil {
+				return nil, nil, errNull
+			}
+		}
+	}
+	return entries, meta, nil
+}
+
+// Service asks the agent for its own entry of that ID; Unknown tells whether an
+// error means that there is none. With q.WaitHash the answer waits for a change.
+func Service(client *api.Client, id string, q *api.QueryOptions) (entry *api.AgentService, meta *api.QueryMeta, err error) {
+	defer readable(&err)
+	if entry, meta, err = client.Agent().Service(id, q); err != nil {
+		return nil, nil, err
+	}
+	if entry == nil {
+		return nil, nil, errNull
+	}
+	return entry, meta, nil
+}
+
+// Services asks the agent for its own entries that match the filter, by ID.
+func Services(client *api.Client, filter string, q *api.QueryOptions) (all map[string]*api.AgentService, err error) {
+	defer readable(&err)
+	if all, err = client.Agent().ServicesWithFilterOpts(filter, q); err != nil {
+		return nil, err
+	}
+	if err = noNull(all); err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// Checks asks the agent for its own checks that match the filter, by ID.
+func Checks(client *api.Client, filter string, q *api.QueryOptions) (all map[string]*api.AgentCheck, err error) {
+	defer readable(&err)
+	if all, err = client.Agent().ChecksWithFilterOpts(filter, q); err != nil {
+		return nil, err
+	}
+	if err = noNull(all); err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+func noNull[T any](all map[string]*T) error {
+	if all == nil {
+		return errNull
+	}
+	for _, one := range all {
+		if one == nil {
+			return errNull
+		}
+	}
+	return nil
+}
