@@ -23,7 +23,7 @@ const maxServiceBytes = 128 // as registration allows
 //
 // The endpoint waits, tries and tries again within its context, which should
 // have a deadline. Its error is enc's, dec's, or one of the transport:
-// errors.Is finds catalog.ErrNoInstance in it when nobody offers the service,
+// errors.Is finds catalog.ErrNoInstance in it when the service has no instance,
 // and errors.As an *httpmesh.Error, which tells of each try. An error of
 // Endpoint itself names the argument that can't be used.
 //

@@ -32,10 +32,10 @@ type Registrar struct {
 // NewRegistrar returns a Registrar of one instance: cfg says which, and may
 // leave out what (*discovery.Mesh).Register fills in. What Register and
 // Deregister can't return goes to log, and can be asked for by Err; a nil log
-// discards.
+// means slog.Default().
 func NewRegistrar(mesh *discovery.Mesh, cfg registration.Config, log *slog.Logger) *Registrar {
 	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+		log = slog.Default()
 	}
 	return &Registrar{mesh: mesh, cfg: cfg, log: log, turn: make(chan struct{}, 1)}
 }
