@@ -7,14 +7,18 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/consul/api"
 	"go.uber.org/goleak"
 
 	"github.com/rollcall-mesh/rollcall/discovery"
@@ -103,7 +107,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 func TestARegisteredInstanceIsFoundAndCalledByName(t *testing.T) {
 	_, addr := listen(t)
 	port := serve(t, "order", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "laptop") }))
-	server, client := open(t, discovery.Config{Address: addr}), open(t, discovery.Config{Address: addr})
+	server, client := open(t, discovery.Config{Consul: discovery.Consul{Address: addr}}), open(t, discovery.Config{Consul: discovery.Consul{Address: addr}})
 
 	registered, err := server.Register(registration.Config{Service: "order", Port: port})
 	if err != nil {
@@ -130,7 +134,7 @@ func TestARegisteredInstanceIsFoundAndCalledByName(t *testing.T) {
 
 func TestAServiceNobodyOffersIsErrNoInstance(t *testing.T) {
 	_, addr := listen(t)
-	mesh := open(t, discovery.Config{Address: addr})
+	mesh := open(t, discovery.Config{Consul: discovery.Consul{Address: addr}})
 	// localhost has an address in every DNS: it must not be looked up there.
 	if _, err := get(t, mesh, "http://localhost/"); !errors.Is(err, discovery.ErrNoInstance) {
 		t.Errorf("got %v; want ErrNoInstance", err)
@@ -140,7 +144,7 @@ func TestAServiceNobodyOffersIsErrNoInstance(t *testing.T) {
 func TestAnAbsentConsulIsNoErrorAndHoldsNobodyUp(t *testing.T) {
 	agent, addr := listen(t)
 	agent.Break("", consultest.Refuse())
-	mesh := open(t, discovery.Config{Address: addr, Follow: []string{"order"}})
+	mesh := open(t, discovery.Config{Consul: discovery.Consul{Address: addr}, Follow: []string{"order"}})
 	port := serve(t, "order", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "laptop") }))
 	registered, err := mesh.Register(registration.Config{Service: "order", Port: port})
 	if err != nil {
@@ -166,11 +170,24 @@ func TestOpenNamesTheWrongSetting(t *testing.T) {
 		cfg  discovery.Config
 		want string
 	}{
-		{"address", discovery.Config{Address: "consul"}, `Address is "consul"`},
-		{"dial timeout", discovery.Config{DialTimeout: -time.Second}, "DialTimeout is -1s"},
-		{"stale for", discovery.Config{StaleFor: -time.Second}, "StaleFor is -1s"},
+		{"address", discovery.Config{Consul: discovery.Consul{Address: "consul"}}, `Address is "consul"`},
+		{"dial timeout", discovery.Config{HTTP: httpmesh.Config{DialTimeout: -time.Second}}, "DialTimeout is -1s"},
+		{"stale for", discovery.Config{Watch: watch.Config{StaleFor: -time.Second}}, "StaleFor is -1s"},
 		{"follow", discovery.Config{Follow: []string{"no/name"}}, `"no/name"`},
 		{"follow beside a source", discovery.Config{Source: &source, Follow: []string{"order"}}, "Follow"},
+		{"watch beside a source", discovery.Config{Source: &source, Watch: watch.Config{StaleFor: time.Second}}, "Watch is set beside Source"},
+		{"first answer beside a source", discovery.Config{Source: &source, InitialFetchTimeout: 1}, "InitialFetchTimeout is set beside Source"},
+		{"source of a room", discovery.Config{HTTP: httpmesh.Config{Source: &source}}, "HTTP.Source is set; want Source"},
+		{"trace of a room", discovery.Config{HTTP: httpmesh.Config{Trace: &httpmesh.Trace{}}}, "HTTP.Trace is set; want Trace.HTTP"},
+		{"watch's trace", discovery.Config{Watch: watch.Config{Trace: &watch.Trace{}}}, "Watch.Trace is set; want Trace.Watch"},
+		{"watch's client", discovery.Config{Watch: watch.Config{Client: new(api.Client)}}, "Watch.Client is set; want Consul.Client"},
+		{"watch's log", discovery.Config{Watch: watch.Config{Log: slog.Default()}}, "Watch.Log is set; want Log"},
+		{"client beside a token", discovery.Config{Consul: discovery.Consul{Client: new(api.Client), Token: "x"}}, "Consul.Client is set beside"},
+		{"token", discovery.Config{Consul: discovery.Consul{Token: "two\nlines"}}, "want one line of printable ASCII"},
+		{"token file", discovery.Config{Consul: discovery.Consul{TokenFile: "no-such-file"}}, "no-such-file"},
+		{"certificate", discovery.Config{Consul: discovery.Consul{CAFile: "no-such-file"}}, "no-such-file"},
+		{"retries", discovery.Config{HTTP: httpmesh.Config{MaxRetries: 99}}, "MaxRetries is 99"},
+		{"wait", discovery.Config{Watch: watch.Config{Wait: time.Hour}}, "Wait is 1h0m0s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			mesh, err := discovery.Open(t.Context(), c.cfg)
@@ -192,7 +209,7 @@ func TestOpenNamesTheWrongSetting(t *testing.T) {
 
 func TestCloseDeregistersAndMayBeCalledTwice(t *testing.T) {
 	agent, addr := listen(t)
-	mesh := open(t, discovery.Config{Address: addr})
+	mesh := open(t, discovery.Config{Consul: discovery.Consul{Address: addr}})
 	for _, service := range []string{"order", "user"} {
 		registered, err := mesh.Register(registration.Config{Service: service, Port: 8080})
 		if err != nil {
@@ -220,6 +237,53 @@ func TestCloseDeregistersAndMayBeCalledTwice(t *testing.T) {
 	}
 }
 
+func TestCloseCalledTwiceAtOnceWaitsForTheWholeEndBothTimes(t *testing.T) {
+	agent, addr := listen(t)
+	mesh, err := discovery.Open(t.Context(), discovery.Config{Consul: discovery.Consul{Address: addr}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mesh.Register(registration.Config{Service: "order", ID: "order-1", Host: "127.0.0.1", Port: 8080}); err != nil {
+		t.Fatal(err)
+	}
+	there := func() bool {
+		_, _, err := agent.Client().Agent().Service("order-1", nil)
+		return err == nil
+	}
+	eventually(t, "the entry", there)
+	agent.Break("/v1/agent/service/deregister", consultest.Paused())
+	type end struct {
+		err  error
+		left bool
+	}
+	ends := make(chan end, 2)
+	leave := func() {
+		err := mesh.Close()
+		ends <- end{err, there()}
+	}
+	go leave()
+	eventually(t, "the mesh is closing", func() bool {
+		_, err := mesh.Register(registration.Config{Service: "order", Port: 8080})
+		return errors.Is(err, catalog.ErrClosed)
+	})
+	go leave()
+	var got []end
+	select {
+	case e := <-ends:
+		got = append(got, e)
+	case <-time.After(100 * time.Millisecond): // time for the second to come too early
+	}
+	agent.Mend()
+	for len(got) < 2 {
+		got = append(got, <-ends)
+	}
+	for _, e := range got {
+		if e.err == nil && e.left || !errors.Is(e.err, got[0].err) {
+			t.Errorf("got %v with the entry there: %v; want both calls to return the same, after the end", e.err, e.left)
+		}
+	}
+}
+
 func TestShutdownWaitsForTheBodyInFlight(t *testing.T) {
 	var source catalog.Fixed
 	arrived, leave := make(chan struct{}), make(chan struct{})
@@ -233,7 +297,7 @@ func TestShutdownWaitsForTheBodyInFlight(t *testing.T) {
 	if err := source.Set("order", catalog.Instance{ID: "order-1", Host: "127.0.0.1", Port: port}); err != nil {
 		t.Fatal(err)
 	}
-	mesh := open(t, discovery.Config{Source: &source, TryTimeout: -1})
+	mesh := open(t, discovery.Config{Source: &source, HTTP: httpmesh.Config{TryTimeout: -1}})
 	answer, done := make(chan string, 1), make(chan error, 1)
 	go func() {
 		body, err := get(t, mesh, "http://order/slow")
@@ -266,7 +330,7 @@ func TestTracesOfAllRoomsAreCalled(t *testing.T) {
 	_, addr := listen(t)
 	port := serve(t, "order", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	changed, sent, state := make(chan int, 16), make(chan string, 16), make(chan registration.State, 16)
-	mesh := open(t, discovery.Config{Address: addr, Trace: &discovery.Trace{
+	mesh := open(t, discovery.Config{Consul: discovery.Consul{Address: addr}, Trace: &discovery.Trace{
 		Watch:        &watch.Trace{Changed: func(s *catalog.Snapshot) { changed <- s.Len() }},
 		Registration: &registration.Trace{Changed: func(_, _ string, _, to registration.State, _ string) { state <- to }},
 		HTTP:         &httpmesh.Trace{Done: func(r *httpmesh.Report) { sent <- r.Outcome.String() }},
@@ -288,11 +352,76 @@ func TestTracesOfAllRoomsAreCalled(t *testing.T) {
 	}
 }
 
+func TestClientOfTheCallersOwnWatchesAndRegisters(t *testing.T) {
+	_, addr := listen(t)
+	var asked atomic.Int64
+	counting := roundTrip(func(r *http.Request) (*http.Response, error) {
+		asked.Add(1)
+		return http.DefaultTransport.RoundTrip(r)
+	})
+	t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
+	client, err := api.NewClient(&api.Config{Address: addr, HttpClient: &http.Client{Transport: counting}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CONSUL_HTTP_ADDR", closed(t)) // not asked
+	mesh := open(t, discovery.Config{Consul: discovery.Consul{Client: client, Address: addr}})
+	if _, err := mesh.Register(registration.Config{Service: "order", Port: 8080}); err != nil {
+		t.Fatal(err)
+	}
+	registering := asked.Load()
+	eventually(t, "the instance in the watch", func() bool {
+		s, err := mesh.Latest(t.Context(), "order")
+		return err == nil && s.Len() == 1
+	})
+	if asked.Load() <= registering {
+		t.Error("the watch has not used the client")
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestSettingsOfConsulReachItsQuestions(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("from-file"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	type question struct{ path, dc, ns, token string }
+	asked := make(chan question, 100)
+	consul := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		select {
+		case asked <- question{r.URL.Path, q.Get("dc"), q.Get("ns"), r.Header.Get("X-Consul-Token")}:
+		default:
+		}
+		http.Error(w, "not now", http.StatusInternalServerError)
+	}))
+	t.Cleanup(consul.Close)
+	mesh := open(t, discovery.Config{
+		Consul: discovery.Consul{Address: consul.URL + "/consul/", TokenFile: file, Datacenter: "dc2", Namespace: "team"},
+		Follow: []string{"order"},
+		Log:    slog.New(slog.DiscardHandler),
+	})
+	if got, want := <-asked, (question{"/consul/v1/health/service/order", "dc2", "team", "from-file"}); got != want {
+		t.Errorf("a watch asked %+v; want %+v", got, want)
+	}
+	if _, err := mesh.Register(registration.Config{Service: "order", Host: "127.0.0.1", Port: 8080}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if q := <-asked; q.dc == "" && q.token == "from-file" && q.ns == "team" {
+			return // of the registration, which goes to the agent's own datacenter
+		}
+	}
+}
+
 // The real thing: two meshes, one real Consul.
 func TestTwoMeshesMeetThroughARealConsul(t *testing.T) {
 	consul := consultest.Real(t)
 	port := serve(t, "order", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "laptop") }))
-	server, client := open(t, discovery.Config{Address: consul.Addr()}), open(t, discovery.Config{Address: consul.Addr()})
+	server, client := open(t, discovery.Config{Consul: discovery.Consul{Address: consul.Addr()}}), open(t, discovery.Config{Consul: discovery.Consul{Address: consul.Addr()}})
 	registered, err := server.Register(registration.Config{Service: "order", Port: port})
 	if err != nil {
 		t.Fatal(err)

@@ -9,13 +9,19 @@
 //	resp, err := mesh.Client().Get("http://order/orders/1") // the host is a service name
 //
 // A [Mesh] finds and calls services ([Mesh.Client], [Mesh.RoundTripper],
-// [Mesh.Latest]) and registers instances ([Mesh.Register]). It is safe for any
-// number of goroutines. Consul may be away at any time, at the start too:
-// requests go to the last set of instances that was known, and registrations
-// are made when it answers.
+// [Mesh.Latest]), registers instances ([Mesh.Register]) and tells what it knows
+// ([Mesh.Status]). It is safe for any number of goroutines.
+//
+// Consul may be away at any time. Requests go to the last set of instances that
+// was known; before the first answer about a service they wait for
+// [Config.InitialFetchTimeout], and the log says at once what is wrong.
+// Registrations are made when Consul answers.
+//
+// In a test, [Config.Source] takes the place of Consul (catalog.Fixed is a set
+// that is given), or package consultest is one.
 //
 // The rooms, each of use on its own: catalog (the words), watch (keeps
-// snapshots true to Consul), registration (one instance's life in Consul),
-// balancer (chooses), outlier (ejects those that fail), httpmesh (sends), kitmesh (the go-kit face), consultest (a
-// Consul inside a test).
+// snapshots true to Consul), registration (keeps an instance's entry in Consul
+// true), balancer (chooses), outlier (ejects instances that fail), httpmesh
+// (sends), kitmesh (the go-kit face), consultest (a Consul inside a test).
 package discovery

@@ -10,9 +10,6 @@ import (
 
 // loggedEjections returns the trace with a line in the log for each ejection.
 func loggedEjections(trace *httpmesh.Trace, log *slog.Logger) *httpmesh.Trace {
-	if log == nil {
-		return trace
-	}
 	var logged httpmesh.Trace
 	if trace != nil {
 		logged = *trace

@@ -36,7 +36,7 @@ func beGhost(consul string) {
 		os.Exit(1)
 	}
 	server := httptest.NewServer(httpmesh.Guard("order", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ghost") })))
-	mesh, err := discovery.Open(context.Background(), discovery.Config{Address: consul})
+	mesh, err := discovery.Open(context.Background(), discovery.Config{Consul: discovery.Consul{Address: consul}})
 	if err != nil {
 		fail(err)
 	}
@@ -175,7 +175,7 @@ func TestKilledInstanceIsOutOfUseAfterOneFailedDialAndOutOfTheCatalogSoon(t *tes
 	of := entriesOf(t, consul)
 	g := haunt(t, consul.Addr(), "order-a")
 	port := serve(t, "order", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "living") }))
-	living, err := open(t, discovery.Config{Address: consul.Addr()}).Register(registration.Config{Service: "order", ID: "order-b", Port: port})
+	living, err := open(t, discovery.Config{Consul: discovery.Consul{Address: consul.Addr()}}).Register(registration.Config{Service: "order", ID: "order-b", Port: port})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestKilledInstanceIsOutOfUseAfterOneFailedDialAndOutOfTheCatalogSoon(t *tes
 	var mu sync.Mutex
 	var tries []httpmesh.Try
 	client := open(t, discovery.Config{
-		Address: consul.Addr(),
+		Consul: discovery.Consul{Address: consul.Addr()},
 		Trace: &discovery.Trace{HTTP: &httpmesh.Trace{Done: func(r *httpmesh.Report) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -251,7 +251,7 @@ func TestInstanceKilledInTheMiddleOfADrainLeavesACriticalEntryThatConsulRemoves(
 	if status != "critical" || !strings.Contains(says, ":rollcall: draining") {
 		t.Fatalf("the entry is %q, and says:\n%s want it critical and draining", status, says)
 	}
-	client := open(t, discovery.Config{Address: consul.Addr()})
+	client := open(t, discovery.Config{Consul: discovery.Consul{Address: consul.Addr()}})
 	if _, err := get(t, client, "http://order/"); !errors.Is(err, discovery.ErrNoInstance) {
 		t.Errorf("got %v; want ErrNoInstance, since what drains is not used, in panic mode neither", err)
 	}

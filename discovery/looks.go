@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
@@ -47,11 +48,14 @@ func (m *Mesh) look() {
 
 // openAgent makes what all registrations share. The caller holds mu.
 func (m *Mesh) openAgent() error {
-	near := m.consul
-	near.DialTimeout = registrarDial
-	client, closeIdle, err := consul.Open(near)
-	if err != nil {
-		return err
+	client, closeIdle := m.own, func() {}
+	var err error
+	if client == nil {
+		near := m.consul
+		near.DialTimeout = cmp.Or(near.DialTimeout, registrarDial)
+		if client, closeIdle, err = consul.Open(near); err != nil {
+			return err
+		}
 	}
 	hold, closeHold, err := consul.Open(near)
 	if err != nil {

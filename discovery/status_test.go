@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery"
+	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/discovery/registration"
+	"github.com/rollcall-mesh/rollcall/discovery/watch"
 )
 
 func TestStatusTellsServicesAndRegistrationsAndBeginsNothing(t *testing.T) {
@@ -16,7 +19,7 @@ func TestStatusTellsServicesAndRegistrationsAndBeginsNothing(t *testing.T) {
 		close(arrived)
 		<-leave
 	}))
-	mesh := open(t, discovery.Config{Address: addr, Follow: []string{"order"}, TryTimeout: -1})
+	mesh := open(t, discovery.Config{Consul: discovery.Consul{Address: addr}, Follow: []string{"order"}, HTTP: httpmesh.Config{TryTimeout: -1}})
 	if s := mesh.Status(); len(s.Registrations) != 0 || s.At.IsZero() {
 		t.Errorf("got %+v of a mesh that has just begun; want no registration", s)
 	}
@@ -62,7 +65,7 @@ func TestStatusTellsServicesAndRegistrationsAndBeginsNothing(t *testing.T) {
 
 func TestStatusMarshalsToJSONWithNamesForStates(t *testing.T) {
 	_, addr := listen(t)
-	mesh := open(t, discovery.Config{Address: addr})
+	mesh := open(t, discovery.Config{Consul: discovery.Consul{Address: addr}})
 	if _, err := mesh.Register(registration.Config{Service: "order", ID: "order-1", Host: "127.0.0.1", Port: 8080}); err != nil {
 		t.Fatal(err)
 	}
@@ -80,4 +83,13 @@ func TestStatusMarshalsToJSONWithNamesForStates(t *testing.T) {
 	if page.Services == nil || len(page.Registrations) != 1 || page.Registrations[0].State == "" {
 		t.Errorf("got %s; want an empty list of services, and the state of order-1 by its name", text)
 	}
+}
+
+func TestAskingForTheStatusKeepsNoWatchAlive(t *testing.T) {
+	_, addr := listen(t)
+	mesh := open(t, discovery.Config{Consul: discovery.Consul{Address: addr}, Watch: watch.Config{IdleFor: 100 * time.Millisecond}})
+	if _, err := mesh.Latest(t.Context(), "order"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the watch is forgotten", func() bool { return len(mesh.Status().Services) == 0 })
 }

@@ -112,7 +112,7 @@ func is(state catalog.State) func([]catalog.Instance) bool {
 
 func open(t *testing.T, consul string) *discovery.Mesh {
 	t.Helper()
-	mesh, err := discovery.Open(t.Context(), discovery.Config{Address: consul})
+	mesh, err := discovery.Open(t.Context(), discovery.Config{Consul: discovery.Consul{Address: consul}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -275,7 +275,7 @@ func TestRegistrarAndEndpointMeetThroughConsul(t *testing.T) {
 		t.Fatal(err)
 	}
 	var a answers
-	server, client := open(t, discovery.Config{Address: addr}), open(t, discovery.Config{Address: addr})
+	server, client := open(t, discovery.Config{Consul: discovery.Consul{Address: addr}}), open(t, discovery.Config{Consul: discovery.Consul{Address: addr}})
 	registrar := kitmesh.NewRegistrar(server, registration.Config{Service: "user", ID: "user-1", Port: a.instance(t, "user", "user-1").Port}, nil)
 	call, err := kitmesh.Endpoint(client.Client(), http.MethodGet, "user", byPath, who)
 	if err != nil {

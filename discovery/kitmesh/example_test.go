@@ -36,7 +36,7 @@ func Example() {
 	defer server.Close()
 
 	ctx := context.Background()
-	mesh, err := discovery.Open(ctx, discovery.Config{Address: address})
+	mesh, err := discovery.Open(ctx, discovery.Config{Consul: discovery.Consul{Address: address}})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -15,7 +15,7 @@ import (
 // Config says how to follow services. Only Client is required.
 type Config struct {
 	// Client asks Consul. It needs room for MaxQueries connections and 16
-	// more, and must have no time limit for whole calls: see internal/consul.
+	// more, and must have no time limit for whole calls.
 	Client *api.Client
 	// Wait is how long a blocking query waits at Consul for news. 0 means 30s;
 	// at most 30s. Longer asks less often; it is also how long a query can be
@@ -72,7 +72,7 @@ func (c Config) complete() (Config, error) {
 	const longest, mostQueries = 30 * time.Second, 199 - maxQuick
 	switch {
 	case c.Client == nil:
-		return c, errors.New("watch: Client is nil; want a client of internal/consul")
+		return c, errors.New("watch: Client is nil; want a client of Consul's API")
 	case c.Wait < 0 || c.Wait > longest:
 		return bad("Wait", c.Wait, "0 to 30s")
 	case c.AuditEvery < 0:

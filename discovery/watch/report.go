@@ -119,6 +119,11 @@ func (l *loop) fail(err error) {
 	l.w.cfg.Trace.failed(l.service, err)
 	if l.lost.IsZero() {
 		l.lost = time.Now()
+		if !l.known {
+			// Latest tells each reader, with the trouble.
+			l.w.cfg.Log.Debug("no answer about the service so far", "service", l.service, "error", err)
+			return
+		}
 		l.w.cfg.Log.Warn("service lost: its last instances stay in use", "service", l.service, "instances", len(l.set), "error", err)
 	}
 }

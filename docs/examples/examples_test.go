@@ -106,7 +106,7 @@ func (f *fleet) await(t *testing.T, service string, passing int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	mesh, err := discovery.Open(ctx, discovery.Config{Address: f.consul})
+	mesh, err := discovery.Open(ctx, discovery.Config{Consul: discovery.Consul{Address: f.consul}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,7 +49,7 @@ type options struct {
 func open(t *testing.T, o options) *door {
 	t.Helper()
 	d := &door{t: t, fleet: &catalog.Fixed{}, client: &http.Client{Transport: &http.Transport{}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
-	mesh, err := discovery.Open(t.Context(), discovery.Config{Source: d.fleet, DialTimeout: 2 * time.Second})
+	mesh, err := discovery.Open(t.Context(), discovery.Config{Source: d.fleet, HTTP: httpmesh.Config{DialTimeout: 2 * time.Second}})
 	if err != nil {
 		t.Fatal(err)
 	}

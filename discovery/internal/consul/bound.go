@@ -9,7 +9,7 @@ import (
 
 // MaxAnswer bounds the body of an answer, in bytes and after decompression:
 // some 90,000 instances. What is longer is no answer of a Consul's about one
-// service, and must not cost us our memory.
+// service, and must not cost a process its memory.
 const MaxAnswer = 256 << 20
 
 // ErrTooLarge is the error, wrapped, of a call whose answer is longer than

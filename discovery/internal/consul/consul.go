@@ -1,6 +1,6 @@
 // Package consul is the one place that builds Consul clients: address, TLS,
 // token, time limits and the number of connections. It also knows what an
-// error of Consul's means for whoever wants to ask again.
+// error of Consul's means for the next try.
 //
 // A client is safe for any number of goroutines. Each has a connection pool of
 // its own, so that blocking queries never starve a heartbeat. No client has a
@@ -11,6 +11,7 @@ package consul
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -25,6 +26,9 @@ import (
 // client address with a 429 (limits.http_max_conns_per_client), and a process
 // has more than one client.
 const MaxConns = 199
+
+// DefaultMaxConns is Config.MaxConns where it is 0.
+const DefaultMaxConns = 100
 
 // Config says which Consul to talk to, and how. The zero value is right for an
 // agent on this host. What is empty here is taken from Consul's documented
@@ -60,12 +64,12 @@ type Config struct {
 	// suits an agent far away.
 	DialTimeout time.Duration
 	// MaxConns is the number of connections at most; calls beyond it queue
-	// until their context ends. 0 means 100; at most 199, because Consul
+	// until their context ends. 0 means DefaultMaxConns; at most 199, because Consul
 	// refuses more than 200 from one address.
 	MaxConns int
 }
 
-// Client is the API's client, by a name for those who only pass it on.
+// Client is the API's client, by a name for code that only passes it on.
 type Client = api.Client
 
 // New returns a client with a connection pool of its own. It makes no
@@ -101,8 +105,8 @@ func Open(cfg Config) (client *api.Client, closeIdle func(), err error) {
 	transport := newTransport(cfg, where)
 	c := api.DefaultConfig()
 	// The API client would take a transport of its own for a socket, without
-	// keep-alive and limits: so it sees a plain address, and our dialer knows the
-	// path.
+	// keep-alive and limits: so it sees a plain address, and the dialer knows
+	// the path.
 	c.Address = cmp.Or(where.host, "localhost")
 	c.Scheme, c.PathPrefix = where.scheme, where.prefix
 	c.Datacenter = cfg.Datacenter
@@ -112,6 +116,9 @@ func Open(cfg Config) (client *api.Client, closeIdle func(), err error) {
 		c.Token, c.TokenFile = cfg.Token, ""
 	}
 	override(&c.TokenFile, cfg.TokenFile)
+	if c.TokenFile == "" && !printable(c.Token) {
+		return nil, nil, errors.New("consul: the token has what no token has; want one line of printable ASCII")
+	}
 	override(&c.TLSConfig.CAFile, cfg.CAFile)
 	override(&c.TLSConfig.CertFile, cfg.CertFile)
 	override(&c.TLSConfig.KeyFile, cfg.KeyFile)
@@ -175,7 +182,7 @@ func newTransport(cfg Config, where address) *http.Transport {
 		cfg.DialTimeout = 2 * time.Second
 	}
 	if cfg.MaxConns == 0 {
-		cfg.MaxConns = 100
+		cfg.MaxConns = DefaultMaxConns
 	}
 	dialer := &dialer{
 		limit:  cfg.DialTimeout,

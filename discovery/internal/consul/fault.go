@@ -57,7 +57,7 @@ func Unreachable(err error) bool {
 }
 
 // Clip returns err with the body of Consul's refusal cut to a line's length:
-// what stands between us and Consul may answer with pages of HTML.
+// a proxy before Consul may answer with pages of HTML.
 func Clip(err error) error {
 	const most = 200
 	status, ok := errors.AsType[api.StatusError](err)
@@ -74,8 +74,8 @@ func Clip(err error) error {
 // The bounds of Backoff.
 const (
 	backoffBase = 100 * time.Millisecond
-	// backoffUnreachable is short: a dial to a closed port costs nobody much,
-	// and everyone should be back soon after Consul is.
+	// backoffUnreachable is short: a dial to a closed port costs little, and
+	// everything should be back soon after Consul is.
 	backoffUnreachable = time.Second
 	// backoffRefused spares a Consul that is there and has trouble.
 	backoffRefused = 10 * time.Second

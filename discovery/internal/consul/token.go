@@ -44,7 +44,7 @@ func (f *fileToken) RoundTrip(req *http.Request) (*http.Response, error) {
 	if token, err := readToken(f.path); err == nil {
 		f.last.Store(&token)
 	}
-	req = req.Clone(req.Context()) // which is not ours to change
+	req = req.Clone(req.Context()) // a RoundTripper may not change it
 	req.Header.Set(tokenHeader, *f.last.Load())
 	return f.next.RoundTrip(req)
 }
@@ -55,8 +55,13 @@ func readToken(path string) (string, error) {
 		return "", fmt.Errorf("consul: read the token: %w", err)
 	}
 	token := strings.TrimSpace(string(data))
-	if token == "" || len(token) > maxTokenBytes || strings.ContainsFunc(token, func(r rune) bool { return r < ' ' || r > '~' }) {
+	if token == "" || len(token) > maxTokenBytes || !printable(token) {
 		return "", fmt.Errorf("consul: the token file %s has %d bytes that are no token; want one line of printable ASCII", path, len(data))
 	}
 	return token, nil
+}
+
+// printable reports whether the token can be sent in a header.
+func printable(token string) bool {
+	return !strings.ContainsFunc(token, func(r rune) bool { return r < ' ' || r > '~' })
 }

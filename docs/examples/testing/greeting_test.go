@@ -70,7 +70,7 @@ func TestGreetingOutlivesAConsulThatWentAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mesh, err := discovery.Open(t.Context(), discovery.Config{Address: address})
+	mesh, err := discovery.Open(t.Context(), discovery.Config{Consul: discovery.Consul{Address: address}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/discovery/registration"
+	"github.com/rollcall-mesh/rollcall/discovery/watch"
 	"github.com/rollcall-mesh/rollcall/observability/health"
 	"github.com/rollcall-mesh/rollcall/observability/logging"
 	"github.com/rollcall-mesh/rollcall/observability/metrics"
@@ -124,15 +125,19 @@ func (s *service) start(ctx context.Context, p Process) error {
 
 	var err error
 	s.mesh, err = discovery.Open(ctx, discovery.Config{
-		Address:     s.settings.Consul,
-		DialTimeout: time.Duration(s.settings.DialTimeout),
-		TryTimeout:  time.Duration(s.settings.TryTimeout),
-		StaleFor:    time.Duration(s.settings.StaleFor),
-		MissingFor:  time.Duration(s.settings.MissingFor),
-		SnapshotDir: s.settings.Snapshots,
-		Follow:      s.spec.Peers,
-		Trace:       s.metrics.Trace(),
-		Log:         s.discoveryLog,
+		Consul: discovery.Consul{Address: s.settings.Consul},
+		Follow: s.spec.Peers,
+		Trace:  s.metrics.Trace(),
+		Log:    s.discoveryLog,
+		HTTP: httpmesh.Config{
+			DialTimeout: time.Duration(s.settings.DialTimeout),
+			TryTimeout:  time.Duration(s.settings.TryTimeout),
+		},
+		Watch: watch.Config{
+			StaleFor:   time.Duration(s.settings.StaleFor),
+			MissingFor: time.Duration(s.settings.MissingFor),
+			Dir:        s.settings.Snapshots,
+		},
 	})
 	if err != nil {
 		if ctx.Err() != nil {
