@@ -221,3 +221,19 @@ type sourceFunc func(ctx context.Context, service string) (*catalog.Snapshot, er
 func (f sourceFunc) Latest(ctx context.Context, service string) (*catalog.Snapshot, error) {
 	return f(ctx, service)
 }
+
+func TestLatestAllocatesNothingOnceThereIsASet(t *testing.T) {
+	_, addr := listen(t)
+	mesh := open(t, discovery.Config{Consul: discovery.Consul{Address: addr}})
+	ctx := t.Context()
+	if _, err := mesh.Latest(ctx, "order"); err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(10_000, func() {
+		if _, err := mesh.Latest(ctx, "order"); err != nil {
+			t.Error(err)
+		}
+	}); n >= 1 {
+		t.Errorf("got %v allocations; want none", n)
+	}
+}
