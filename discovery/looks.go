@@ -48,25 +48,23 @@ func (m *Mesh) look() {
 
 // openAgent makes what all registrations share. The caller holds mu.
 func (m *Mesh) openAgent() error {
-	client, closeIdle := m.own, func() {}
-	var err error
-	if client == nil {
+	cfg := registration.AgentConfig{Client: m.own, Trace: m.trace.Registration, Log: m.log}
+	if m.own == nil {
 		near := m.consul
+		near.Datacenter = "" // an agent is of its own
 		near.DialTimeout = cmp.Or(near.DialTimeout, registrarDial)
-		if client, closeIdle, err = consul.Open(near); err != nil {
+		client, closeIdle, err := consul.Open(near)
+		if err != nil {
 			return err
 		}
+		hold, closeHold, err := consul.Open(near)
+		if err != nil {
+			return err
+		}
+		cfg.Client, cfg.HoldClient, cfg.CloseIdle = client, hold, closeIdle
+		m.closeIdle = append(m.closeIdle, closeIdle, closeHold)
 	}
-	hold, closeHold, err := consul.Open(near)
-	if err != nil {
-		return err
-	}
-	m.agent, err = registration.NewAgent(registration.AgentConfig{
-		Client: client, HoldClient: hold, CloseIdle: closeIdle, Trace: m.trace.Registration, Log: m.log,
-	})
-	if err != nil {
-		return err
-	}
-	m.closeIdle = append(m.closeIdle, closeIdle, closeHold)
-	return nil
+	var err error
+	m.agent, err = registration.NewAgent(cfg)
+	return err
 }

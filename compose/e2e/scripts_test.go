@@ -237,23 +237,33 @@ func TestTwoHintsNameTwoPorts(t *testing.T) {
 	}
 }
 
+// TestTwoGatewaysNeedTwoPortsAndAreToldSo does what it is told to until nothing is
+// left to do: a port that was free may be another program's a moment later.
 func TestTwoGatewaysNeedTwoPortsAndAreToldSo(t *testing.T) {
 	s := newScripts(t)
 	s.set("ROLLCALL_GATEWAY_REPLICAS", "2")
+	names := []string{"ROLLCALL_GATEWAY_PORT", "ROLLCALL_GATEWAY_ADMIN_PORT", "ROLLCALL_USERS_PORT", "ROLLCALL_ORDERS_PORT"}
 	out, err := s.run(t, "check.sh")
 	if err == nil {
 		t.Fatalf("no error for two gateways at one port:\n%s", out)
 	}
-	for _, name := range []string{"ROLLCALL_GATEWAY_PORT", "ROLLCALL_GATEWAY_ADMIN_PORT", "ROLLCALL_USERS_PORT", "ROLLCALL_ORDERS_PORT"} {
-		first, last := suggested(t, out, name)
-		if last != first+1 || !fleet.Free(t.Context(), first) || !fleet.Free(t.Context(), last) {
-			t.Errorf("for %s it suggests %d-%d; want two that are free", name, first, last)
+	for _, name := range names {
+		if first, last := suggested(t, out, name); last != first+1 {
+			t.Errorf("for %s it suggests %d-%d; want two", name, first, last)
 		}
-		s.set(name, fmt.Sprintf("%d-%d", first, last))
 	}
-	if out, err := s.run(t, "check.sh"); err != nil {
-		t.Errorf("with what it suggested: %v\n%s", err, out)
+	for range 5 {
+		for _, name := range names {
+			if strings.Contains(out, name) {
+				first, last := suggested(t, out, name)
+				s.set(name, fmt.Sprintf("%d-%d", first, last))
+			}
+		}
+		if out, err = s.run(t, "check.sh"); err == nil {
+			return
+		}
 	}
+	t.Errorf("with what it suggested, five times: %v\n%s", err, out)
 }
 
 func TestComposeTakesARangeOfPortsForTwoGateways(t *testing.T) {

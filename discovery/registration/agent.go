@@ -182,20 +182,9 @@ func (a *Agent) call(ctx context.Context, tell func(error), do func(q *api.Query
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	err := guarded(func() error { return do((&api.QueryOptions{}).WithContext(ctx)) })
+	err := consul.Clip(do((&api.QueryOptions{}).WithContext(ctx)))
 	tell(err)
 	return err
-}
-
-// guarded turns a panic of the API client into an error: no answer may end the
-// process.
-func guarded(do func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("the answer made consul/api panic: %v", p)
-		}
-	}()
-	return consul.Clip(do())
 }
 
 // tell is the Trace of a call for all registrations.

@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
 )
 
 // Config says what to register, and how to keep it true.
@@ -202,8 +203,8 @@ func (c Config) validate() error {
 		}
 	}
 	for i, tag := range c.Tags {
-		if !utf8.ValidString(tag) {
-			return bad(fmt.Sprintf("Tags[%d]", i), strconv.Quote(tag), "UTF-8")
+		if err := consul.CheckText(fmt.Sprintf("Tags[%d]", i), tag); err != nil {
+			return fmt.Errorf("registration: %w", err)
 		}
 	}
 	if err := c.validateMeta(); err != nil {
@@ -224,8 +225,8 @@ func (c Config) validateMeta() error {
 			return fmt.Errorf("registration: Meta has the key %q; want none that begins with consul-, which Consul keeps for itself", k)
 		case k == processKey || k == writeKey:
 			return fmt.Errorf("registration: Meta has the key %q; want another, since that one is rollcall's", k)
-		case !utf8.ValidString(v):
-			return fmt.Errorf("registration: Meta[%q] is %q; want UTF-8", k, v)
+		case consul.CheckText(fmt.Sprintf("Meta[%q]", k), v) != nil:
+			return fmt.Errorf("registration: %w", consul.CheckText(fmt.Sprintf("Meta[%q]", k), v))
 		case len(v) > maxMetaValueBytes:
 			return fmt.Errorf("registration: Meta[%q] is %d bytes; want at most %d", k, len(v), maxMetaValueBytes)
 		}

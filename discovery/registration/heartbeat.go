@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
 )
 
 // What the heartbeat check says. The outputs are constant: a heartbeat that
@@ -122,7 +124,7 @@ func (l *life) beaten(err error) {
 
 // unknownCheck reports whether the agent says that it has no such TTL check.
 func unknownCheck(err error) bool {
-	if unknownID(err) {
+	if consul.Unknown(err) {
 		return true
 	}
 	status, ok := errors.AsType[api.StatusError](err)

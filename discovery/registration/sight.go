@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/http/httptrace"
 	"strconv"
 	"sync"
@@ -94,40 +93,23 @@ func (a *Agent) meet(ctx context.Context) (sight, error) {
 // identify asks the agent for its node's name and address. Where the token may
 // not read the agent, its name is that of the node of our checks; else empty.
 func (a *Agent) identify(ctx context.Context) (node, address string, err error) {
-	var self map[string]map[string]any
 	err = a.call(ctx, a.tell(opRead), func(q *api.QueryOptions) (err error) {
-		self, err = a.self(q)
+		node, address, err = consul.Self(a.cfg.Client, q)
 		return err
 	})
 	if consul.Denied(err) {
 		node, err = a.nodeOfChecks(ctx)
 		return node, "", err
 	}
-	if err != nil {
-		return "", "", err
-	}
-	node, _ = self["Config"]["NodeName"].(string)
-	address, _ = self["Member"]["Addr"].(string)
-	if node == "" {
-		return "", "", errors.New("the agent's answer about itself has no NodeName")
-	}
-	return node, address, nil
-}
-
-// self is Agent().Self(), which takes no context.
-func (a *Agent) self(q *api.QueryOptions) (self map[string]map[string]any, err error) {
-	_, err = a.cfg.Client.Raw().Query("/v1/agent/self", &self, q)
-	return self, err
+	return node, address, err
 }
 
 // nodeOfChecks is the node of the checks that this process has at the agent.
 func (a *Agent) nodeOfChecks(ctx context.Context) (node string, err error) {
 	err = a.call(ctx, a.tell(opRead), func(q *api.QueryOptions) error {
-		checks, err := a.cfg.Client.Agent().ChecksWithFilterOpts("Notes == "+strconv.Quote(a.notes()), q)
+		checks, err := consul.Checks(a.cfg.Client, "Notes == "+strconv.Quote(a.notes()), q)
 		for _, c := range checks {
-			if c != nil {
-				node = c.Node
-			}
+			node = c.Node
 		}
 		return err
 	})
@@ -282,11 +264,7 @@ func (a *Agent) askOnce(ctx context.Context, node string, q question, index uint
 			cancel()
 		}
 	}})
-	var meta *api.QueryMeta
-	err = guarded(func() (err error) {
-		found, meta, err = q.read(node, opts.WithContext(ctx))
-		return err
-	})
+	found, meta, err := q.read(node, opts.WithContext(ctx))
 	if err != nil && broke.Load() {
 		return nil, 0, errNewConnection
 	}
@@ -301,20 +279,16 @@ func (a *Agent) askOnce(ctx context.Context, node string, q question, index uint
 
 func (a *Agent) readServices(node string, q *api.QueryOptions) (func(*sight), *api.QueryMeta, error) {
 	q.Filter = fmt.Sprintf("Meta[%q] == %q", processKey, a.process)
-	list, meta, err := a.cfg.HoldClient.Catalog().NodeServiceList(node, q)
+	list, meta, err := consul.NodeServices(a.cfg.HoldClient, node, q)
 	switch {
 	case err != nil:
 		return nil, nil, err
-	case list == nil:
-		return nil, nil, errors.New("the answer about the node's services is null")
 	case list.Node == nil && meta.ResultsFilteredByACLs:
 		return nil, nil, errNodeUnreadable
 	}
 	entries := map[string]*api.AgentService{}
 	for _, e := range list.Services {
-		if e != nil {
-			entries[e.ID] = e
-		}
+		entries[e.ID] = e
 	}
 	return func(s *sight) {
 		s.entries = entries
@@ -326,15 +300,13 @@ func (a *Agent) readServices(node string, q *api.QueryOptions) (func(*sight), *a
 
 func (a *Agent) readChecks(node string, q *api.QueryOptions) (func(*sight), *api.QueryMeta, error) {
 	q.Filter = "Notes == " + strconv.Quote(a.notes())
-	list, meta, err := a.cfg.HoldClient.Health().Node(node, q)
+	list, meta, err := consul.NodeChecks(a.cfg.HoldClient, node, q)
 	if err != nil {
 		return nil, nil, err
 	}
 	checks := map[string]*api.HealthCheck{}
 	for _, c := range list {
-		if c != nil {
-			checks[c.CheckID] = c
-		}
+		checks[c.CheckID] = c
 	}
 	if meta.LastIndex <= 1 {
 		// The servers have checks of their own, so their true index is above 1.
@@ -364,6 +336,3 @@ func (c *cuts) ended(after time.Duration, err error) {
 		c.wait = max(2*time.Second, min(c.wait, after*3/4))
 	}
 }
-
-// unknownID reports whether the agent says that it has no such entry or check.
-func unknownID(err error) bool { return consul.StatusCode(err) == http.StatusNotFound }

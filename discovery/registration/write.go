@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
 )
 
 // The keys of an entry's Meta by which a process knows its own: its nonce, and the
@@ -59,8 +61,8 @@ func (l *life) readOwn(ctx context.Context) (own found, err error) {
 	beat := checks[heartbeatCheck(l.cfg.ID)]
 	own.alive = beat != nil && !strings.HasPrefix(beat.Output, "TTL expired")
 	err = l.call(ctx, opRead, func(q *api.QueryOptions) (err error) {
-		own.entry, _, err = l.cfg.Client.Agent().Service(l.cfg.ID, q)
-		if unknownID(err) {
+		own.entry, _, err = consul.Service(l.cfg.Client, l.cfg.ID, q)
+		if consul.Unknown(err) {
 			own.entry, err = nil, nil
 		}
 		return err
@@ -76,14 +78,9 @@ func (l *life) readOwn(ctx context.Context) (own found, err error) {
 // ownChecks returns the agent's checks of the entry under our ID.
 func (l *life) ownChecks(ctx context.Context) (checks map[string]*api.AgentCheck, err error) {
 	err = l.call(ctx, opRead, func(q *api.QueryOptions) (err error) {
-		checks, err = l.cfg.Client.Agent().ChecksWithFilterOpts("ServiceID == "+strconv.Quote(l.cfg.ID), q)
+		checks, err = consul.Checks(l.cfg.Client, "ServiceID == "+strconv.Quote(l.cfg.ID), q)
 		return err
 	})
-	for id, c := range checks {
-		if c == nil {
-			delete(checks, id)
-		}
-	}
 	return checks, err
 }
 
@@ -269,14 +266,14 @@ func (l *life) register(ctx context.Context, host string, say word) error {
 func (l *life) lookForDoubles(ctx context.Context, host string) {
 	var all map[string]*api.AgentService
 	err := l.call(ctx, opRead, func(q *api.QueryOptions) (err error) {
-		all, err = l.cfg.Client.Agent().ServicesWithFilterOpts("Address == "+strconv.Quote(host), q)
+		all, err = consul.Services(l.cfg.Client, "Address == "+strconv.Quote(host), q)
 		return err
 	})
 	if err != nil {
 		return // it is for a warning only
 	}
 	for id, e := range all {
-		if id != l.cfg.ID && e != nil && e.Address == host && e.Port == l.cfg.Port {
+		if id != l.cfg.ID && e.Address == host && e.Port == l.cfg.Port {
 			l.cfg.Log.Warn("the agent has another entry at our address and port: one left by an earlier life goes by itself when its heartbeat has run out; else give each instance its own port",
 				"service", l.cfg.Service, "id", l.cfg.ID, "their_service", e.Service, "their_id", id, "host", host, "port", l.cfg.Port)
 		}
@@ -287,7 +284,7 @@ func (l *life) lookForDoubles(ctx context.Context, host string) {
 func (l *life) deregister(ctx context.Context) error {
 	return l.call(ctx, opDeregister, func(q *api.QueryOptions) error {
 		err := l.cfg.Client.Agent().ServiceDeregisterOpts(l.cfg.ID, q)
-		if unknownID(err) {
+		if consul.Unknown(err) {
 			return nil
 		}
 		return err

@@ -95,3 +95,53 @@ func noNull[T any](all map[string]*T) error {
 	}
 	return nil
 }
+
+// NodeServices asks the catalog for the services of a node; Node is nil if it does
+// not know the node, or may not be read.
+func NodeServices(client *api.Client, node string, q *api.QueryOptions) (list *api.CatalogNodeServiceList, meta *api.QueryMeta, err error) {
+	defer readable(&err)
+	if list, meta, err = client.Catalog().NodeServiceList(node, q); err != nil {
+		return nil, nil, err
+	}
+	if list == nil {
+		return nil, nil, errNull
+	}
+	for _, s := range list.Services {
+		if s == nil {
+			return nil, nil, errNull
+		}
+	}
+	return list, meta, nil
+}
+
+// NodeChecks asks the catalog for the checks of a node.
+func NodeChecks(client *api.Client, node string, q *api.QueryOptions) (all api.HealthChecks, meta *api.QueryMeta, err error) {
+	defer readable(&err)
+	if all, meta, err = client.Health().Node(node, q); err != nil {
+		return nil, nil, err
+	}
+	if all == nil {
+		return nil, nil, errNull
+	}
+	for _, c := range all {
+		if c == nil {
+			return nil, nil, errNull
+		}
+	}
+	return all, meta, nil
+}
+
+// Self asks the agent for its node's name and the address that others know it by.
+func Self(client *api.Client, q *api.QueryOptions) (node, address string, err error) {
+	defer readable(&err)
+	var self map[string]map[string]any
+	if _, err = client.Raw().Query("/v1/agent/self", &self, q); err != nil { // Agent().Self takes no context
+		return "", "", err
+	}
+	node, _ = self["Config"]["NodeName"].(string)
+	address, _ = self["Member"]["Addr"].(string)
+	if node == "" {
+		return "", "", errors.New("the answer can't be read: the agent's own Config has no NodeName")
+	}
+	return node, address, nil
+}
