@@ -1,108 +1,114 @@
-// Package metrics holds the Prometheus metrics of one process: what its HTTP
-// server does, what the mesh does for it, and what the process itself costs.
+// Package metrics puts what a mesh and an HTTP server do into a Prometheus
+// registry.
 //
-//	m := metrics.New(metrics.Config{Service: "order", Version: "1.2.0", Peers: []string{"user"}})
+//	m, err := metrics.New(metrics.Config{Registerer: reg, Service: "order", Peers: []string{"user"}})
 //	mesh, err := discovery.Open(ctx, discovery.Config{Trace: m.Trace()})
-//	m.Watch(mesh)
-//	mux.Handle("GET /metrics", m.Handler())
+//	defer m.Watch(mesh)()
+//	server := &http.Server{Handler: m.Server().Handler(mux)}
 //
-// Every label is bounded: routes are patterns, unknown methods and peers count
-// as "other", and nothing is labelled with an ID, a path or an address. The
-// series of a service that is not followed any more vanish.
+// The metrics and their labels are listed in docs/reference/metrics.md. Go's own
+// metrics and the page /metrics are not part of it: client_golang has both
+// (collectors.NewGoCollector, promhttp.HandlerFor).
+//
+// # Several meshes in one process
+//
+// Any number of them may use one registry. Every series has the label service,
+// and series with the same labels are one: counters add up, and gauges count the
+// instances of both. To tell two meshes of one service apart, wrap the registry
+// for each of them, with the same label:
+//
+//	prometheus.WrapRegistererWith(prometheus.Labels{"mesh": "eu"}, reg)
+//
+// # Bounds
+//
+// The number of series is bounded: service is what the program says it is, peer
+// one of Config.Peers or "other", route a pattern of the program's, method one of
+// nine or "other", code a status, and every other label a fixed list. Nothing is
+// labelled with an ID, a path or an address. The series of a service that is not
+// followed any more, and of an instance that is deregistered, vanish.
+//
+// Everything here may be called by any number of goroutines.
 package metrics
 
 import (
-	"net/http"
+	"fmt"
 	"runtime"
 	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/rollcall-mesh/rollcall/discovery"
 )
 
-// Other stands for every label value that is not known beforehand.
+// Other stands for each label value that is not known beforehand.
 const Other = "other"
 
 // Config says whose metrics they are.
 type Config struct {
-	// Service is the name of the service that the process is an instance of.
+	// Registerer takes the metrics. nil means prometheus.DefaultRegisterer.
+	Registerer prometheus.Registerer
+	// Service is the name of the service that the process is an instance of: the
+	// label service. Empty, for a process that only calls others, means no such
+	// label, as far as Prometheus is concerned.
 	Service string
-	// Version of the program. Empty means unknown.
+	// Version of the program, for rollcall_build_info. Empty means "unknown".
 	Version string
-	// Peers are the services that the process talks to: the values of the
-	// label peer. Any other service counts as "other".
+	// Peers are the services that the process talks to: the values of the label
+	// peer. Any other service counts as "other".
 	Peers []string
 }
 
-// Metrics is a registry of its own with all metrics of the process in it. Use
-// New.
+// Metrics are the metrics of one mesh and one HTTP server. Use New.
 type Metrics struct {
-	registry *prometheus.Registry
-	peers    []string
-	server   *Server
-	client   *client
-	watch    *watches
-	register *registrations
+	cfg  Config
+	all  *collector
+	http *Server
 }
 
-// New makes the metrics.
-func New(cfg Config) *Metrics {
+// New puts the metrics into the registry, or finds those that are there. The
+// error is the registry's, which has other metrics by one of these names; nothing
+// was registered then.
+func New(cfg Config) (*Metrics, error) {
+	if cfg.Registerer == nil {
+		cfg.Registerer = prometheus.DefaultRegisterer
+	}
 	if cfg.Version == "" {
 		cfg.Version = "unknown"
 	}
-	r := prometheus.NewRegistry()
-	m := &Metrics{registry: r, peers: slices.Clone(cfg.Peers)}
-	r.MustRegister(
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	)
-	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "rollcall_build_info",
-		Help: "Always 1; its labels say which version of the program runs, and which version of Go built it.",
-	}, []string{"version", "goversion"})
-	build.WithLabelValues(cfg.Version, runtime.Version()).Set(1)
-	r.MustRegister(build)
-
-	m.server = newServer(r, cfg.Service)
-	m.client = newClient(r, m.peer)
-	m.watch = newWatches(r, m.peer)
-	m.register = newRegistrations(r)
-	return m
+	cfg.Peers = slices.Clone(cfg.Peers)
+	all, err := register(cfg.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	all.build.WithLabelValues(cfg.Service, cfg.Version, runtime.Version()).Set(1)
+	return &Metrics{cfg: cfg, all: all, http: newServer(all, cfg.Service)}, nil
 }
 
-// Server returns the metrics of the process's HTTP server.
-func (m *Metrics) Server() *Server { return m.server }
+// Server returns the metrics of an HTTP server.
+func (m *Metrics) Server() *Server { return m.http }
 
-// Registry returns the registry, for metrics that a service adds of its own.
-func (m *Metrics) Registry() prometheus.Registerer { return m.registry }
-
-// Gatherer returns the registry as a reader of it sees it.
-func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
-
-// Handler serves the metrics in the format that the scraper asks for. Scrapes
-// and their errors are counted too.
-func (m *Metrics) Handler() http.Handler {
-	return promhttp.InstrumentMetricHandler(m.registry, promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
-		Registry:            m.registry,
-		EnableOpenMetrics:   true,
-		MaxRequestsInFlight: 8,
-		Timeout:             10 * time.Second,
-	}))
+// Trace returns the functions by which a mesh tells these metrics what it does:
+// the Trace of discovery.Config.
+func (m *Metrics) Trace() *discovery.Trace {
+	return &discovery.Trace{
+		Watch:        m.watchTrace(),
+		Registration: m.registrationTrace(),
+		HTTP:         m.clientTrace(),
+	}
 }
 
 // peer bounds the label of that name.
 func (m *Metrics) peer(service string) string {
-	if slices.Contains(m.peers, service) {
+	if slices.Contains(m.cfg.Peers, service) {
 		return service
 	}
 	return Other
 }
 
 // durations are the options of every histogram of seconds: a native histogram,
-// whose buckets grow by a tenth at most, and classic buckets for those who
-// don't read native ones yet.
+// whose buckets grow by a tenth at most, and classic buckets for readers that
+// don't know native ones yet.
 func durations(name, help string) prometheus.HistogramOpts {
 	return prometheus.HistogramOpts{
 		Name:                            name,

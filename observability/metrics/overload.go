@@ -1,34 +1,58 @@
 package metrics
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+var (
+	descLimit = prometheus.NewDesc("http_server_requests_limit",
+		"Requests that may be at work at once, by kind: read (GET, HEAD, OPTIONS, TRACE) or write. It falls while latency shows that they are in each other's way.",
+		[]string{"service", "kind"}, nil)
+	descAtWork = prometheus.NewDesc("http_server_requests_at_work",
+		"Requests at work now, by kind: those in flight, but for those that wait for another service.",
+		[]string{"service", "kind"}, nil)
+)
+
+// limits reads at scrape time what limits there are.
+type limits struct {
+	mu  sync.Mutex // guards all
+	all map[[2]string]func() (limit, atWork int)
+}
+
+func (*limits) Describe(out chan<- *prometheus.Desc) {
+	out <- descLimit
+	out <- descAtWork
+}
+
+func (l *limits) Collect(out chan<- prometheus.Metric) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for labels, now := range l.all {
+		limit, atWork := now()
+		out <- prometheus.MustNewConstMetric(descLimit, prometheus.GaugeValue, float64(limit), labels[:]...)
+		out <- prometheus.MustNewConstMetric(descAtWork, prometheus.GaugeValue, float64(atWork), labels[:]...)
+	}
+}
 
 // Limiter adds the metrics of a limit on the requests at work, for requests of
 // a kind, and returns what counts one that was shed. now is asked at each
-// scrape, for the limit and for how many are at work. It is to be called once
-// for each kind.
+// scrape, for the limit and for how many are at work. A later call for the same
+// kind replaces the earlier one's now.
 func (m *Metrics) Limiter(kind string, now func() (limit, atWork int)) (shed func()) {
-	labels := prometheus.Labels{"service": m.server.service, "kind": kind}
-	limit := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name:        "http_server_requests_limit",
-		Help:        "Requests that may be at work at once, by kind: read (GET, HEAD, OPTIONS, TRACE) or write. It falls while latency shows that they are in each other's way.",
-		ConstLabels: labels,
-	}, func() float64 {
-		limit, _ := now()
-		return float64(limit)
-	})
-	atWork := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name:        "http_server_requests_at_work",
-		Help:        "Requests at work now, by kind: those in flight, but for those that wait for another service.",
-		ConstLabels: labels,
-	}, func() float64 {
-		_, atWork := now()
-		return float64(atWork)
-	})
-	count := prometheus.NewCounter(prometheus.CounterOpts{
-		Name:        "http_server_requests_shed_total",
-		Help:        "Requests over the limit, by kind, which were answered 503 before any work was done.",
-		ConstLabels: labels,
-	})
-	m.registry.MustRegister(limit, atWork, count)
-	return count.Inc
+	l := m.all.limits
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.all == nil {
+		l.all = map[[2]string]func() (int, int){}
+	}
+	l.all[[2]string{m.cfg.Service, kind}] = now
+	return m.all.shed.WithLabelValues(m.cfg.Service, kind).Inc
+}
+
+// Replays returns what counts a request that was answered as before, since its
+// Idempotency-Key was known.
+func (m *Metrics) Replays() (replayed func()) {
+	return m.all.replayed.WithLabelValues(m.cfg.Service).Inc
 }

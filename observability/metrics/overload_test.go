@@ -4,12 +4,10 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
-
-	"github.com/rollcall-mesh/rollcall/observability/metrics"
 )
 
 func TestLimitIsAskedForAtEachScrapeAndWhatIsShedIsCounted(t *testing.T) {
-	m := metrics.New(metrics.Config{Service: "order"})
+	m := newOrder(t)
 	limit, atWork := 48, 3
 	m.Limiter("read", func() (int, int) { return limit, atWork })()
 	m.Limiter("write", func() (int, int) { return 48, 0 })
@@ -25,11 +23,21 @@ func TestLimitIsAskedForAtEachScrapeAndWhatIsShedIsCounted(t *testing.T) {
 			t.Errorf("%s is %v; want %v", series, got, want)
 		}
 	}
-	problems, err := testutil.GatherAndLint(m.Gatherer())
+	problems, err := testutil.GatherAndLint(m.reg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+func TestReplaysAreCounted(t *testing.T) {
+	m := newOrder(t)
+	replayed := m.Replays()
+	replayed()
+	replayed()
+	if got := value(t, m, `rollcall_replayed_answers_total{service="order"}`); got != 2 {
+		t.Errorf("rollcall_replayed_answers_total is %v; want 2", got)
 	}
 }

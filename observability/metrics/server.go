@@ -1,63 +1,84 @@
 package metrics
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rollcall-mesh/rollcall/observability/internal/answer"
 )
 
 // Server has the metrics of an HTTP server: rate, errors and durations of its
-// requests, and its connections.
+// requests, and its connections. Most programs need its Handler only; the other
+// methods are for a server that knows more than a handler can, as of connections
+// that were refused.
 type Server struct {
-	service   string
-	durations *prometheus.HistogramVec
-	inFlight  prometheus.Gauge
-	open      prometheus.Gauge
-	accepted  prometheus.Counter
-	refused   prometheus.Counter
-	panics    prometheus.Counter
+	service  string
+	requests *prometheus.HistogramVec
+	inFlight prometheus.Gauge
+	open     prometheus.Gauge
+	accepted prometheus.Counter
+	refused  prometheus.Counter
+	panics   prometheus.Counter
 }
 
-func newServer(r prometheus.Registerer, service string) *Server {
-	own := prometheus.Labels{"service": service}
-	s := &Server{
-		service: service,
-		durations: prometheus.NewHistogramVec(durations("http_server_request_duration_seconds",
-			"Time from the arrival of a request's header to the end of its answer, by the service that answered, the pattern of the route (\"unmatched\" if none fits), the method (unknown ones are \"other\") and the status code (499: there was no answer, since the client left or the request was cut off)."),
-			[]string{"service", "route", "method", "code"}),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "http_server_requests_in_flight", Help: "Requests being served now.", ConstLabels: own,
-		}),
-		open: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "http_server_connections_open", Help: "Connections that are open now, idle ones and upgraded ones included.", ConstLabels: own,
-		}),
-		accepted: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "http_server_connections_accepted_total", Help: "Connections that were accepted and served.", ConstLabels: own,
-		}),
-		refused: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "http_server_connections_refused_total", Help: "Connections that were answered 503 and closed, since the limit of open connections was reached.", ConstLabels: own,
-		}),
-		panics: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "http_server_panics_total", Help: "Handlers that panicked; each was answered 500 if that was still possible.", ConstLabels: own,
-		}),
+func newServer(c *collector, service string) *Server {
+	return &Server{
+		service:  service,
+		requests: c.requests,
+		inFlight: c.inFlight.WithLabelValues(service),
+		open:     c.open.WithLabelValues(service),
+		accepted: c.accepted.WithLabelValues(service),
+		refused:  c.refused.WithLabelValues(service),
+		panics:   c.panics.WithLabelValues(service),
 	}
-	r.MustRegister(s.durations, s.inFlight, s.open, s.accepted, s.refused, s.panics)
-	return s
+}
+
+// Handler counts the requests that next serves. The route is the pattern that an
+// http.ServeMux inside of next notes in the request: a handler in between that
+// copies the request (WithContext) must hand the copy's Pattern back, else it is
+// "unmatched".
+//
+// An answer that is flushed before its end, and a connection that is taken over,
+// are streams: they last as long as their ends like, which says nothing of
+// latency. What is observed of them is the time until they began.
+func (s *Server) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		out, noted := answer.Note(w)
+		s.Begin()
+		whole := false
+		defer func() {
+			s.End(r.Pattern, r.Method, noted.Status(r, whole), noted.Latency(began))
+			p := recover()
+			if p == nil {
+				return
+			}
+			if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
+				s.Panicked()
+			}
+			panic(p) //nolint:forbidigo // it is for net/http to answer, as without us
+		}()
+		next.ServeHTTP(out, r)
+		whole = true
+	})
 }
 
 // Begin counts a request that is being served, until End.
 func (s *Server) Begin() { s.inFlight.Inc() }
 
 // End counts a request as served. route is a pattern, never a path; the empty
-// one means that none fits.
+// one means that none fits. took is the time until the answer's end, for a stream
+// until its beginning.
 func (s *Server) End(route, method string, code int, took time.Duration) {
 	s.inFlight.Dec()
 	if route == "" {
 		route = Unmatched
 	}
-	s.durations.WithLabelValues(s.service, route, boundMethod(method), strconv.Itoa(code)).Observe(took.Seconds())
+	s.requests.WithLabelValues(s.service, route, boundMethod(method), strconv.Itoa(code)).Observe(took.Seconds())
 }
 
 // Accepted counts a connection that is open until Closed.
@@ -77,6 +98,10 @@ func (s *Server) Panicked() { s.panics.Inc() }
 
 // Unmatched is the route of a request that no pattern fits.
 const Unmatched = "unmatched"
+
+// StatusNoAnswer is the code of a request that was not answered: its client left,
+// or it was cut off. It is never sent.
+const StatusNoAnswer = answer.StatusNone
 
 // boundMethod keeps the methods of RFC 9110 and PATCH: a client may send any
 // word as a method, and each would be a series.

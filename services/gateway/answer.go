@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rollcall-mesh/rollcall/observability/logging"
 	"github.com/rollcall-mesh/rollcall/services/internal/web"
 )
 
@@ -48,8 +49,8 @@ func answered(resp *http.Response) error {
 		}
 	}
 	dropOurs(resp.Header)
-	dropOurs(resp.Trailer)               // those announced
-	resp.Header.Del(web.RequestIDHeader) // we have set ours, which is the same
+	dropOurs(resp.Trailer)                   // those announced
+	resp.Header.Del(logging.RequestIDHeader) // we have set ours, which is the same
 	resp.Header.Del(ServedByHeader)
 	if id := x.servedBy(); id != "" {
 		resp.Header.Set(ServedByHeader, id)
@@ -100,8 +101,8 @@ func (w *answerWriter) WriteHeader(status int) {
 		// httputil.ReverseProxy adds what the instance says to what we have set.
 		h := w.Header()
 		h.Del(ServedByHeader)
-		if ids := h[web.RequestIDHeader]; len(ids) > 1 {
-			h[web.RequestIDHeader] = ids[:1]
+		if ids := h[logging.RequestIDHeader]; len(ids) > 1 {
+			h[logging.RequestIDHeader] = ids[:1]
 		}
 	}
 	if status >= http.StatusOK && w.body != nil && !w.body.ended.Load() {

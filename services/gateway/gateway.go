@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+	"github.com/rollcall-mesh/rollcall/observability/logging"
 	"github.com/rollcall-mesh/rollcall/services/internal/problem"
-	"github.com/rollcall-mesh/rollcall/services/internal/web"
 )
 
 // ServedByHeader of an answer holds the ID of the instance that gave it.
@@ -146,7 +146,7 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, service string
 // lasting are the headers that go on even if the client's Connection names them
 // as meant for the next hop only (RFC 9110, section 7.6.1, forbids it to): logs
 // are joined by the one, and the other keeps an order from being placed twice.
-var lasting = [...]string{web.RequestIDHeader, "Idempotency-Key"}
+var lasting = [...]string{logging.RequestIDHeader, "Idempotency-Key"}
 
 // rewrite makes the request that goes out of the one that came in.
 func rewrite(p *httputil.ProxyRequest) {

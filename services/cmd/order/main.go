@@ -11,10 +11,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rollcall-mesh/rollcall/observability/health"
+	"github.com/rollcall-mesh/rollcall/observability/logging"
 	"github.com/rollcall-mesh/rollcall/services/internal/app"
 	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
 	"github.com/rollcall-mesh/rollcall/services/internal/overload"
-	"github.com/rollcall-mesh/rollcall/services/internal/web"
 	"github.com/rollcall-mesh/rollcall/services/order"
 )
 
@@ -44,7 +44,7 @@ func build(ctx context.Context, r *app.Runtime) (app.Parts, error) {
 	r.OnClose(store.Close)
 	r.Health.Add("store", health.Decides, store.Ping)
 
-	client := &http.Client{Transport: web.PassRequestID(overload.Outside(r.Mesh.RoundTripper()))}
+	client := &http.Client{Transport: logging.PassRequestID(overload.Outside(r.Mesh.RoundTripper()))}
 	exists, err := order.NewUserEndpoint(client)
 	if err != nil {
 		return app.Parts{}, err
@@ -53,7 +53,7 @@ func build(ctx context.Context, r *app.Runtime) (app.Parts, error) {
 		Name: "rollcall_degraded_answers_total",
 		Help: "Answers that were given without asking the service user, which could not be reached.",
 	})
-	if err := r.Metrics.Registry().Register(degraded); err != nil {
+	if err := r.Registry.Register(degraded); err != nil {
 		return app.Parts{}, err
 	}
 	service, err := order.NewService(order.Config{

@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rollcall-mesh/rollcall/discovery"
 	"github.com/rollcall-mesh/rollcall/observability/health"
@@ -96,7 +97,9 @@ type Runtime struct {
 	Mesh    *discovery.Mesh
 	Health  *health.Registry
 	Metrics *metrics.Metrics
-	Log     *slog.Logger
+	// Registry is what /metrics shows, for metrics of the service's own.
+	Registry prometheus.Registerer
+	Log      *slog.Logger
 
 	closers []func() error
 }

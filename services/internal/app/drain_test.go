@@ -45,7 +45,7 @@ func (p *program) registered(entry func() string) {
 	p.t.Helper()
 	p.eventually("registered", func() bool {
 		_, body, err := p.get(p.admin + "/metrics")
-		return err == nil && strings.Contains(body, `rollcall_registration_state{state="registered"} 1`) && entry() == "passing"
+		return err == nil && strings.Contains(body, `rollcall_registration_state{service="user",state="registered"} 1`) && entry() == "passing"
 	})
 }
 
@@ -135,7 +135,7 @@ func TestDrainTakesItsStepsInOrder(t *testing.T) {
 	if len(p.closed) != 0 {
 		t.Error("the store is closed before the entry is gone")
 	}
-	if code, body, err := p.get(p.admin + "/metrics"); code != 200 || !strings.Contains(body, `rollcall_registration_transitions_total{from="registered",to="draining"} 1`) {
+	if code, body, err := p.get(p.admin + "/metrics"); code != 200 || !strings.Contains(body, `rollcall_registration_transitions_total{from="registered",service="user",to="draining"} 1`) {
 		t.Errorf("/metrics while it deregisters: %d, %v; want it to tell of the drain to the end:\n%s", code, err, about(body, "rollcall_registration"))
 	}
 	agent.Mend()
@@ -227,6 +227,9 @@ func TestReadinessAndMetricsTellEachStateOfTheRegistration(t *testing.T) {
 		})
 	}
 	tells("starting: Consul refuses: ")
+	if _, body, err := p.get(p.admin + "/metrics"); err != nil || !strings.Contains(body, `rollcall_registration_state{service="user",state="starting"} 1`) {
+		t.Errorf("/metrics does not say starting (%v):\n%s", err, about(body, "rollcall_registration"))
+	}
 	agent.Mend()
 	p.eventually("/readyz says nothing against the registration", func() bool {
 		_, body, err := p.get(p.admin + "/readyz")
@@ -237,7 +240,7 @@ func TestReadinessAndMetricsTellEachStateOfTheRegistration(t *testing.T) {
 	agent.Mend()
 	p.eventually("registered again", func() bool {
 		_, body, err := p.get(p.admin + "/metrics")
-		return err == nil && strings.Contains(body, `rollcall_registration_transitions_total{from="recovering",to="registered"} 1`)
+		return err == nil && strings.Contains(body, `rollcall_registration_transitions_total{from="recovering",service="user",to="registered"} 1`)
 	})
 	go func() { _, _, _ = p.get(p.traffic + "/held") }()
 	wait(t, h.inside)
@@ -245,10 +248,10 @@ func TestReadinessAndMetricsTellEachStateOfTheRegistration(t *testing.T) {
 	tells("draining: ")
 	_, body, err := p.get(p.admin + "/metrics")
 	for _, want := range []string{
-		`rollcall_registration_transitions_total{from="starting",to="registered"} 1`,
-		`rollcall_registration_transitions_total{from="registered",to="recovering"} 1`,
-		`rollcall_registration_transitions_total{from="registered",to="draining"} 1`,
-		`rollcall_registration_state{state="draining"} 1`,
+		`rollcall_registration_transitions_total{from="starting",service="user",to="registered"} 1`,
+		`rollcall_registration_transitions_total{from="registered",service="user",to="recovering"} 1`,
+		`rollcall_registration_transitions_total{from="registered",service="user",to="draining"} 1`,
+		`rollcall_registration_state{service="user",state="draining"} 1`,
 	} {
 		if err != nil || !strings.Contains(body, want) {
 			t.Errorf("/metrics has no %s (%v):\n%s", want, err, about(body, "rollcall_registration"))

@@ -12,6 +12,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
 	"github.com/rollcall-mesh/rollcall/discovery"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/discovery/registration"
@@ -121,9 +124,14 @@ func (s *service) start(ctx context.Context, p Process) error {
 	s.checks = health.New(health.Config{})
 	s.checks.Add("listener", health.Decides, s.checkListening)
 	s.checks.Add("registration", health.Tells, s.checkRegistered)
-	s.metrics = metrics.New(metrics.Config{Service: s.spec.Name, Version: version(), Peers: s.spec.Peers})
-
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var err error
+	s.metrics, err = metrics.New(metrics.Config{Registerer: registry, Service: s.spec.Name, Version: version(), Peers: s.spec.Peers})
+	if err != nil {
+		return err
+	}
+
 	s.mesh, err = discovery.Open(ctx, discovery.Config{
 		Consul: discovery.Consul{Address: s.settings.Consul},
 		Follow: s.spec.Peers,
@@ -148,7 +156,7 @@ func (s *service) start(ctx context.Context, p Process) error {
 	s.metrics.Watch(s.mesh)
 	s.watchPeers()
 
-	s.runtime = &Runtime{Mesh: s.mesh, Health: s.checks, Metrics: s.metrics, Log: s.log}
+	s.runtime = &Runtime{Mesh: s.mesh, Health: s.checks, Metrics: s.metrics, Registry: registry, Log: s.log}
 	parts, err := s.spec.Build(ctx, s.runtime)
 	if err != nil {
 		return err
@@ -166,7 +174,7 @@ func (s *service) start(ctx context.Context, p Process) error {
 	s.failed = make(chan error, len(ports)+1)
 	s.admin = web.New(web.Config{Limits: admin(), Log: s.log, AccessLevel: slog.LevelDebug}) //nolint:contextcheck // its requests end by Shutdown, not with the start
 	s.serving.Go(func() {
-		s.failed <- s.admin.Serve(adminAt, web.Admin(s.metrics, s.checks, web.Discovery{Mesh: s.mesh, Registration: s.registration}))
+		s.failed <- s.admin.Serve(adminAt, web.Admin(registry, s.checks, s.mesh))
 	})
 	s.traffic = web.New(web.Config{Limits: s.settings.traffic(parts.Stream), Edge: s.spec.Edge, Metrics: s.metrics.Server(), Log: s.log}) //nolint:contextcheck // as above
 	for n, handler := range handlers {

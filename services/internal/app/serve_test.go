@@ -173,7 +173,7 @@ func TestServiceServesAndIsReadyWithoutConsul(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]string{
-		"/livez": "live", "/metrics": `rollcall_build_info`, "/debug/discovery": `"registration"`, "/debug/pprof/": "goroutine",
+		"/livez": "live", "/metrics": `rollcall_build_info`, "/debug/discovery": `"registrations"`, "/debug/pprof/": "goroutine",
 	} {
 		if code, body, err := p.get(p.admin + path); code != 200 || !strings.Contains(body, want) {
 			t.Errorf("%s: got %d %v; want 200 with %s", path, code, err, want)

@@ -3,9 +3,13 @@ package web
 import (
 	"net/http"
 	"net/http/pprof"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/rollcall-mesh/rollcall/observability/debug"
 	"github.com/rollcall-mesh/rollcall/observability/health"
-	"github.com/rollcall-mesh/rollcall/observability/metrics"
 	"github.com/rollcall-mesh/rollcall/services/internal/fault"
 	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 )
@@ -14,12 +18,17 @@ import (
 // (?verbose for more), /debug/discovery and /debug/pprof/; in a test build
 // /faults too. It is for operators and probes, and must not be reachable from
 // outside.
-func Admin(m *metrics.Metrics, checks *health.Registry, discovery Discovery) http.Handler {
+func Admin(registry *prometheus.Registry, checks *health.Registry, mesh debug.Mesh) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", m.Handler())
+	mux.Handle("GET /metrics", promhttp.InstrumentMetricHandler(registry, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		Registry:            registry,
+		EnableOpenMetrics:   true,
+		MaxRequestsInFlight: 8,
+		Timeout:             10 * time.Second,
+	})))
 	mux.Handle("GET /livez", checks.LiveHandler())
 	mux.Handle("GET /readyz", checks.ReadyHandler())
-	mux.Handle("GET /debug/discovery", discovery)
+	mux.Handle("GET /debug/discovery", debug.Discovery(mesh))
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -3,6 +3,8 @@ package web
 import (
 	"net/http"
 	"strings"
+
+	"github.com/rollcall-mesh/rollcall/observability/logging"
 )
 
 // meshPrefix begins the names of headers that are words between services.
@@ -11,7 +13,7 @@ const meshPrefix = "Rollcall-"
 // isOurs reports whether a header is the mesh's own, so that a request's sender
 // has no say in what becomes of it. Case does not matter.
 func isOurs(name string) bool {
-	return strings.EqualFold(name, RequestIDHeader) || isMeshs(name)
+	return strings.EqualFold(name, logging.RequestIDHeader) || isMeshs(name)
 }
 
 func isMeshs(name string) bool {

@@ -16,6 +16,11 @@ import (
 )
 
 // A Connection list names what a proxy must not pass on.
+// roundTrip is a RoundTripper made of a function.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 func TestHeadersOfOurOwnSurviveAnyConnectionList(t *testing.T) {
 	for _, list := range [][]string{
 		{"X-Request-Id"},

@@ -2,10 +2,7 @@ package web
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"log/slog"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -14,18 +11,9 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/observability/logging"
+	"github.com/rollcall-mesh/rollcall/observability/metrics"
 	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 )
-
-// RequestIDHeader carries a request's ID: in from whoever sent the request, on
-// to the services behind, and back in the answer.
-const RequestIDHeader = "X-Request-Id"
-
-// StatusNoAnswer is what logs and metrics say of a request that was not
-// answered: its client left, or it was cut off. It is never sent.
-const StatusNoAnswer = 499
-
-const maxRequestID = 128
 
 // note is what is known of a request besides what net/http knows.
 type note struct {
@@ -63,17 +51,17 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		}
 		defer s.inFlight.add(-1)
 
-		id := requestID(r.Header)
+		id := logging.TakeRequestID(r.Header)
 		noted := &note{}
 		ctx := context.WithValue(logging.WithRequestID(r.Context(), id), noteKey{}, noted)
 		r = r.WithContext(ctx)
-		r.Header[RequestIDHeader] = []string{id} // for who passes the request on
-		unlist(r.Header, "Connection")           // a proxy drops what stands there (RFC 9110, section 7.6.1)
+		r.Header[logging.RequestIDHeader] = []string{id} // for who passes the request on
+		unlist(r.Header, "Connection")                   // a proxy drops what stands there (RFC 9110, section 7.6.1)
 		out := &writer{
 			ResponseWriter: w, request: r, requestID: id, retired: &s.retired, edge: s.cfg.Edge,
 			clock: newClock(s.cfg.Limits.StreamTimeout, w),
 		}
-		out.Header().Set(RequestIDHeader, id)
+		out.Header().Set(logging.RequestIDHeader, id)
 		if r.Body != nil && r.Body != http.NoBody {
 			out.body = newBody(r, &out.clock)
 			r.Body = out.body
@@ -87,15 +75,19 @@ func (s *Server) observe(next http.Handler) http.Handler {
 			took := time.Since(began)
 			status := out.status
 			if status == 0 {
-				status = StatusNoAnswer
+				status = metrics.StatusNoAnswer
 				if whole {
 					status = http.StatusOK // net/http's, for a handler that says nothing
 				}
 			}
 			if s.cfg.Metrics != nil {
-				s.cfg.Metrics.End(r.Pattern, r.Method, status, took)
+				s.cfg.Metrics.End(r.Pattern, r.Method, status, out.latency(began, took))
 			}
-			s.log(r, noted, status, out.bytes, took, whole)
+			line := logging.Line{Status: status, Bytes: out.bytes, Took: took, Cut: !whole}
+			if peer := noted.peer.Load(); peer != nil {
+				line.Peer = *peer
+			}
+			line.Log(s.cfg.Log, s.cfg.AccessLevel, r)
 		}()
 		h.ServeHTTP(out, r)
 		if out.status == 0 && ctx.Err() != nil {
@@ -116,63 +108,6 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request) {
 	p := problem.Unavailable(nil, "%d requests are in flight, which is the limit; come back in a second", limit)
 	p.Header = http.Header{httpmesh.ReasonHeader: {httpmesh.ReasonOverload}}
 	problem.Write(w, r, p)
-}
-
-// log writes the one line of a request: its path without the query, which may
-// hold secrets, and no body.
-func (s *Server) log(r *http.Request, noted *note, status int, bytes int64, took time.Duration, whole bool) {
-	ctx := r.Context()
-	if !s.cfg.Log.Enabled(ctx, s.cfg.AccessLevel) {
-		return
-	}
-	route := r.Pattern
-	if route == "" {
-		route = "unmatched"
-	}
-	remote, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		remote = r.RemoteAddr
-	}
-	attrs := []slog.Attr{
-		slog.String("method", r.Method),
-		slog.String("route", route),
-		slog.String("path", r.URL.EscapedPath()),
-		slog.Int("status", status),
-		slog.Int64("bytes", bytes),
-		slog.Float64("duration_ms", float64(took.Microseconds())/1000),
-		slog.String("remote", remote),
-	}
-	if peer := noted.peer.Load(); peer != nil {
-		attrs = append(attrs, slog.String("peer", *peer))
-	}
-	if !whole {
-		attrs = append(attrs, slog.Bool("cut_off", true))
-	}
-	s.cfg.Log.LogAttrs(ctx, s.cfg.AccessLevel, "request", attrs...)
-}
-
-// requestID takes the sender's ID over if there is one and it is well formed:
-// it goes into logs, which must not be made to lie.
-func requestID(h http.Header) string {
-	if given := h[RequestIDHeader]; len(given) == 1 && wellFormed(given[0]) {
-		return given[0]
-	}
-	return rand.Text()
-}
-
-// wellFormed reports whether id is 1 to 128 of [A-Za-z0-9._-].
-func wellFormed(id string) bool {
-	if id == "" || len(id) > maxRequestID {
-		return false
-	}
-	for i := range len(id) {
-		switch b := id[i]; {
-		case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9', b == '.', b == '_', b == '-':
-		default:
-			return false
-		}
-	}
-	return true
 }
 
 // recover answers 500 for a handler that panicked, and logs it with its stack.
@@ -210,7 +145,7 @@ func limitHeader(limit int, next http.Handler) http.Handler {
 		size := len(r.Method) + len(r.RequestURI) + len(r.Proto) + separators
 		size += len("Host") + len(r.Host) + separators // not in r.Header
 		for name, values := range r.Header {
-			if name == RequestIDHeader {
+			if name == logging.RequestIDHeader {
 				continue // ours by now
 			}
 			for _, v := range values {

@@ -6,10 +6,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/rollcall-mesh/rollcall/observability/logging"
@@ -107,6 +110,49 @@ func TestRequestsAreCountedByPatternAndNeverByPath(t *testing.T) {
 		}
 		if n := r.Arrivals(); n != 4 {
 			t.Errorf("%d arrivals; want 4", n)
+		}
+	})
+}
+
+func TestStreamsAndUpgradesCountAsLatencyUntilTheyBegin(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /stream", func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(time.Second)
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(30 * time.Second)
+	})
+	mux.HandleFunc("GET /upgrade", func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(2 * time.Second)
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+		time.Sleep(30 * time.Second)
+		conn.Close()
+	})
+	mux.HandleFunc("GET /plain", func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(3 * time.Second)
+		_, _ = io.WriteString(w, "done")
+	})
+	l := limits()
+	l.StreamTimeout = time.Minute
+	bubble(t, l, mux, func(t *testing.T, r *rig) {
+		for _, path := range []string{"/stream", "/upgrade", "/plain"} {
+			r.get(path)
+		}
+		time.Sleep(time.Minute) // the taken-over connection's handler has ended
+		got := series(t, r, "http_server_request_duration_seconds_sum")
+		slices.Sort(got)
+		if want := []string{
+			`{code="101",method="GET",route="GET /upgrade",service="order"} 2`,
+			`{code="200",method="GET",route="GET /plain",service="order"} 3`,
+			`{code="200",method="GET",route="GET /stream",service="order"} 1`,
+		}; !slices.Equal(got, want) {
+			t.Errorf("got %s; want %s", got, want)
 		}
 	})
 }
@@ -210,11 +256,11 @@ func TestHandlersKeepWhatNetHTTPOffers(t *testing.T) {
 // series returns the lines of one metric, without its name.
 func series(t *testing.T, r *rig, name string) []string {
 	t.Helper()
-	if problems, err := testutil.GatherAndLint(r.metrics.Gatherer()); err != nil || len(problems) > 0 {
+	if problems, err := testutil.GatherAndLint(r.metrics); err != nil || len(problems) > 0 {
 		t.Fatalf("metrics: %v %v", problems, err)
 	}
 	w := httptest.NewRecorder()
-	r.metrics.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+	promhttp.HandlerFor(r.metrics, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
 	var found []string
 	for line := range strings.Lines(w.Body.String()) {
 		if rest, ok := strings.CutPrefix(line, name+"{"); ok {

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/rollcall-mesh/rollcall/observability/logging"
@@ -37,7 +38,7 @@ func limits() web.Limits {
 type rig struct {
 	*web.Server
 	t       *testing.T
-	metrics *metrics.Metrics
+	metrics *prometheus.Registry
 	log     *lines
 	pipes   *pipes
 	client  *http.Client
@@ -56,10 +57,14 @@ func bubble(t *testing.T, l web.Limits, h http.Handler, test func(t *testing.T, 
 func bubbleOf(t *testing.T, cfg web.Config, h http.Handler, test func(t *testing.T, r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		m := metrics.New(metrics.Config{Service: "order"})
+		reg := prometheus.NewRegistry()
+		m, err := metrics.New(metrics.Config{Registerer: reg, Service: "order"})
+		if err != nil {
+			t.Fatal(err)
+		}
 		log := &lines{}
 		cfg.Metrics, cfg.Log = m.Server(), slog.New(logging.WithContextIDs(slog.NewJSONHandler(log, nil)))
-		r := &rig{t: t, metrics: m, log: log, pipes: newPipes(), served: make(chan error, 1), Server: web.New(cfg)}
+		r := &rig{t: t, metrics: reg, log: log, pipes: newPipes(), served: make(chan error, 1), Server: web.New(cfg)}
 		r.client = &http.Client{Transport: &http.Transport{
 			DialContext: func(context.Context, string, string) (net.Conn, error) { return r.pipes.dial() },
 		}}

@@ -5,6 +5,9 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
+	"time"
+
+	"github.com/rollcall-mesh/rollcall/observability/logging"
 )
 
 // writer notes what was answered. It is what every handler inside a Server
@@ -19,7 +22,8 @@ type writer struct {
 	clock     clock
 	body      *body // nil if there is none
 
-	status   int // 0 as long as no header was sent
+	status   int       // 0 as long as no header was sent
+	stream   time.Time // when it began, if it is a stream or an upgraded connection
 	bytes    int64
 	duplex   bool
 	hijacked bool
@@ -33,7 +37,7 @@ func (w *writer) WriteHeader(status int) {
 	if w.status == 0 && !informational {
 		w.status = status
 		// Once more: httputil.ReverseProxy empties the header after a 1xx.
-		w.Header()[RequestIDHeader] = []string{w.requestID}
+		w.Header()[logging.RequestIDHeader] = []string{w.requestID}
 		if w.retired.Load() {
 			w.Header().Set("Connection", "close")
 		}
@@ -116,7 +120,9 @@ func (w *writer) FlushError() error {
 	}
 	w.begin()
 	defer w.clock.doneWriting()
-	return http.NewResponseController(w.ResponseWriter).Flush()
+	err := http.NewResponseController(w.ResponseWriter).Flush()
+	w.streams()
+	return err
 }
 
 // Hijack hands the connection over, without deadlines; the answer counts as 101
@@ -133,5 +139,22 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if w.status == 0 {
 		w.status = http.StatusSwitchingProtocols
 	}
+	w.streams()
 	return conn, rw, nil
+}
+
+// streams notes that the answer goes on from here for as long as it likes.
+func (w *writer) streams() {
+	if w.stream.IsZero() {
+		w.stream = time.Now()
+	}
+}
+
+// latency returns what took says of the service: of a stream, the time until it
+// began.
+func (w *writer) latency(began time.Time, took time.Duration) time.Duration {
+	if w.stream.IsZero() {
+		return took
+	}
+	return w.stream.Sub(began)
 }

@@ -234,10 +234,12 @@ func (r *Rig) Leader(ctx context.Context) error {
 
 // Page is what /debug/discovery of an instance tells.
 type Page struct {
+	At       time.Time
 	Services []struct {
 		Service   string
 		Error     string
-		AgeMS     int64 `json:"age_ms"`
+		Since     time.Time // when the set came
+		Proven    time.Time // zero: it was not
 		Panic     bool
 		Ready     int
 		Instances []struct{ ID, Addr, State string }
@@ -255,7 +257,10 @@ func (r *Rig) Knows(ctx context.Context, service string) (ids []string, age time
 			for _, i := range s.Instances {
 				ids = append(ids, i.ID)
 			}
-			return ids, time.Duration(s.AgeMS) * time.Millisecond, nil
+			if s.Proven.IsZero() {
+				s.Proven = s.Since
+			}
+			return ids, p.At.Sub(s.Proven), nil
 		}
 	}
 	return nil, 0, fmt.Errorf("the gateway does not know %s", service)

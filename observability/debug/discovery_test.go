@@ -1,0 +1,82 @@
+package debug_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/rollcall-mesh/rollcall/discovery"
+	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/observability/debug"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func get(t *testing.T, mesh debug.Mesh) (page map[string]any) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	debug.Discovery(mesh).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/debug/discovery", nil))
+	if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil {
+		t.Fatalf("%v in %s", err, w.Body)
+	}
+	if got := w.Header().Get("Content-Type"); w.Code != http.StatusOK || got != "application/json" {
+		t.Errorf("got %d %s; want 200 and JSON", w.Code, got)
+	}
+	return page
+}
+
+// status is a Mesh.
+type status discovery.Status
+
+func (s status) Status() discovery.Status { return discovery.Status(s) }
+
+func TestPageIsTheStatusOfTheMesh(t *testing.T) {
+	at := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	page := get(t, status{At: at, Services: []discovery.ServiceStatus{{
+		Service: "user", Since: at, Error: "connection refused", FromDisk: true, Missing: 1,
+		Instances: []discovery.InstanceStatus{{ID: "a", Addr: "[::1]:80", State: catalog.StatePassing, MissingUntil: at.Add(time.Second)}},
+	}}})
+	want := map[string]any{
+		"service": "user", "since": "2026-11-01T12:00:00Z", "error": "connection refused", "from_disk": true,
+		"panic": false, "ready": 0.0, "ejected": 0.0, "missing": 1.0,
+		"instances": []any{map[string]any{
+			"id": "a", "addr": "[::1]:80", "state": "passing", "weight": 0.0, "in_flight": 0.0, "missing_until": "2026-11-01T12:00:01Z",
+		}},
+	}
+	if diff := cmp.Diff([]any{want}, page["services"]); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// The page used to put the latest set into use, as a request does.
+func TestPageLeavesTheMeshAsItIs(t *testing.T) {
+	feed := catalog.NewFeed("user")
+	feed.Publish([]catalog.Instance{{ID: "a", Service: "user", Host: "127.0.0.1", Port: 1, Weight: 1, State: catalog.StatePassing}}, time.Now())
+	source := &counted{feed: feed}
+	mesh, err := discovery.Open(t.Context(), discovery.Config{Source: source})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mesh.Close()
+	get(t, mesh)
+	if source.asked != 0 || mesh.Balancer("user") != nil {
+		t.Errorf("the page asked the source %d times and made the balancer %v; want neither", source.asked, mesh.Balancer("user"))
+	}
+}
+
+// counted is a Source that counts what it is asked.
+type counted struct {
+	feed  *catalog.Feed
+	asked int
+}
+
+func (c *counted) Latest(context.Context, string) (*catalog.Snapshot, error) {
+	c.asked++
+	return c.feed.Current(), nil
+}

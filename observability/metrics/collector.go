@@ -1,0 +1,144 @@
+package metrics
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// collector is all metrics of a registry. It is registered as one: either all of
+// them are new there, or all of them are another mesh's and shared.
+type collector struct {
+	build *prometheus.GaugeVec
+
+	// Serving: see Server.
+	requests *prometheus.HistogramVec
+	inFlight *prometheus.GaugeVec
+	open     *prometheus.GaugeVec
+	accepted *prometheus.CounterVec
+	refused  *prometheus.CounterVec
+	panics   *prometheus.CounterVec
+	shed     *prometheus.CounterVec
+	replayed *prometheus.CounterVec
+	limits   *limits
+
+	// Calling.
+	calls     *prometheus.HistogramVec
+	tries     *prometheus.CounterVec
+	retries   *prometheus.CounterVec
+	picks     *prometheus.CounterVec
+	ejections *prometheus.CounterVec
+
+	// Knowing.
+	changes  *prometheus.CounterVec
+	errors   *prometheus.CounterVec
+	invalid  *prometheus.CounterVec
+	missing  *prometheus.CounterVec
+	statuses *statuses
+
+	// Being known.
+	attempts    *prometheus.CounterVec
+	transitions *prometheus.CounterVec
+
+	parts []prometheus.Collector
+}
+
+// register puts a collector into the registry, or returns the one that is there.
+func register(r prometheus.Registerer) (*collector, error) {
+	c := newCollector()
+	err := r.Register(c)
+	if taken, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		there, ours := taken.ExistingCollector.(*collector)
+		if !ours {
+			return nil, fmt.Errorf("register: another package's metrics have these names: %w", err)
+		}
+		return there, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("register: %w", err)
+	}
+	return c, nil
+}
+
+func newCollector() *collector {
+	c := &collector{limits: &limits{}, statuses: &statuses{}}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, append([]string{"service"}, labels...))
+		c.parts = append(c.parts, v)
+		return v
+	}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, append([]string{"service"}, labels...))
+		c.parts = append(c.parts, v)
+		return v
+	}
+	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
+		v := prometheus.NewHistogramVec(durations(name, help), append([]string{"service"}, labels...))
+		c.parts = append(c.parts, v)
+		return v
+	}
+	c.build = gauge("rollcall_build_info",
+		"Always 1; its labels say which version of the program runs, and which version of Go built it.", "version", "goversion")
+
+	c.requests = histogram("http_server_request_duration_seconds",
+		"Time from the arrival of a request's header to the end of its answer, for a stream or an upgraded connection to its beginning, by the service that answered, the pattern of the route (\"unmatched\" if none fits), the method (unknown ones are \"other\") and the status code (499: there was no answer, since the client left or the request was cut off).",
+		"route", "method", "code")
+	c.inFlight = gauge("http_server_requests_in_flight", "Requests being served now, streams and upgraded connections included.")
+	c.open = gauge("http_server_connections_open", "Connections that are open now, idle ones and upgraded ones included.")
+	c.accepted = counter("http_server_connections_accepted_total", "Connections that were accepted and served.")
+	c.refused = counter("http_server_connections_refused_total",
+		"Connections that were answered 503 and closed, since the limit of open connections was reached.")
+	c.panics = counter("http_server_panics_total", "Handlers that panicked; each was answered 500 if that was still possible.")
+	c.shed = counter("http_server_requests_shed_total",
+		"Requests over the limit, by kind, which were answered 503 before any work was done.", "kind")
+	c.replayed = counter("rollcall_replayed_answers_total",
+		"Answers that were given before, to the first request with the same Idempotency-Key.")
+
+	c.calls = histogram("rollcall_client_request_duration_seconds",
+		"Time of a request through the mesh, all tries included, to the header of the response or the failure, by the service asked and how it ended: the outcome of the try whose answer or failure the caller got, or no_instance.",
+		"peer", "outcome")
+	c.tries = counter("rollcall_client_tries_total",
+		"Tries at one instance, by the service asked and how the try ended: one of the outcomes of docs/explanation/choosing.md.",
+		"peer", "outcome")
+	c.retries = counter("rollcall_client_retries_total", "Tries beyond the first of a request, by the service asked.", "peer")
+	c.picks = counter("rollcall_picks_total",
+		"Instances chosen to send to, by the service asked and mode: normal, or panic (none was ready, so those that are critical were used rather than failing everything).",
+		"peer", "mode")
+	c.ejections = counter("rollcall_ejections_total",
+		"Instances taken out of use for a while for failing, by the service asked and the outcome of the last failure: unreachable, misdirected, silent, broken, body_broken, gateway, gateway_timeout, error.",
+		"peer", "reason")
+
+	c.changes = counter("rollcall_watch_changes_total",
+		"Times that a new set of instances was put into use, by the service followed.", "peer")
+	c.errors = counter("rollcall_watch_errors_total",
+		"Questions to Consul that failed or whose answer was not believed, by the service followed. The last good set stays in use.", "peer")
+	c.invalid = counter("rollcall_watch_refused_entries_total",
+		"Catalog entries that were dropped because they can't be used, by the service followed and the field at fault.", "peer", "field")
+	c.missing = counter("rollcall_watch_missing_total",
+		"Instances that vanished from Consul's answer and were kept in use for a while, by the service followed.", "peer")
+
+	c.attempts = counter("rollcall_registration_attempts_total",
+		"Calls to Consul about this process's own entries, by their service, what was asked and whether it worked: ok or error.",
+		"op", "outcome")
+	c.transitions = counter("rollcall_registration_transitions_total",
+		"Changes of the state that this process's own entries in Consul are in, by their service, the state they left and the one they came to.",
+		"from", "to")
+
+	c.parts = append(c.parts, c.limits, c.statuses)
+	return c
+}
+
+// Describe is for the registry.
+func (c *collector) Describe(out chan<- *prometheus.Desc) {
+	for _, p := range c.parts {
+		p.Describe(out)
+	}
+}
+
+// Collect is for the registry.
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	for _, p := range c.parts {
+		p.Collect(out)
+	}
+}

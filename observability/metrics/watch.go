@@ -1,0 +1,53 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/registration"
+	"github.com/rollcall-mesh/rollcall/discovery/watch"
+)
+
+// watchTrace tells of following services.
+func (m *Metrics) watchTrace() *watch.Trace {
+	one := func(v *prometheus.CounterVec, service string) prometheus.Counter {
+		return v.WithLabelValues(m.cfg.Service, m.peer(service))
+	}
+	return &watch.Trace{
+		Changed: func(s *catalog.Snapshot) { one(m.all.changes, s.Service()).Inc() },
+		Failed:  func(service string, _ error) { one(m.all.errors, service).Inc() },
+		Refused: func(service string, err *catalog.InvalidError) {
+			m.all.invalid.WithLabelValues(m.cfg.Service, m.peer(service), err.Field).Inc()
+		},
+		Missing: func(service string, _ catalog.Instance) { one(m.all.missing, service).Inc() },
+		Forgot:  m.forget,
+	}
+}
+
+// forget drops the series of a service that is not followed any more.
+func (m *Metrics) forget(service string) {
+	peer := m.peer(service)
+	if peer == Other {
+		return // shared with services that are still followed
+	}
+	for _, v := range []*prometheus.CounterVec{m.all.changes, m.all.errors, m.all.invalid, m.all.missing} {
+		v.DeletePartialMatch(prometheus.Labels{"service": m.cfg.Service, "peer": peer})
+	}
+}
+
+// registrationTrace tells of this process's own entries in Consul. Their service
+// is the one that was registered, whatever Config.Service says.
+func (m *Metrics) registrationTrace() *registration.Trace {
+	return &registration.Trace{
+		Changed: func(service, _ string, from, to registration.State, _ string) {
+			m.all.transitions.WithLabelValues(service, from.String(), to.String()).Inc()
+		},
+		Attempted: func(service, _, op string, err error) {
+			outcome := "ok"
+			if err != nil {
+				outcome = "error"
+			}
+			m.all.attempts.WithLabelValues(service, op, outcome).Inc()
+		},
+	}
+}
