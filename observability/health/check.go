@@ -21,17 +21,17 @@ type dependency struct {
 	cancel  context.CancelFunc // ends the check that runs
 }
 
-// Look asks every dependency, all at the same time, and waits for their
+// Report asks every dependency, all at the same time, and waits for their
 // answers: for the checks' time limit, or until ctx ends. An answer that is not
 // older than KeepFor is given again, and a check that runs already is waited
 // for rather than started twice.
-func (r *Registry) Look(ctx context.Context) Report {
+func (r *Registry) Report(ctx context.Context) Report {
 	r.mu.Lock()
 	report := Report{Draining: r.draining}
 	asked := slices.Clip(r.dependencies)
 	waits := make([]<-chan struct{}, len(asked))
 	for n, d := range asked {
-		waits[n] = r.start(d) //nolint:contextcheck // the check outlives who asks first: others may wait for it too
+		waits[n] = r.start(d) //nolint:contextcheck // the check outlives the first caller: others may wait for it too
 	}
 	r.mu.Unlock()
 
@@ -72,16 +72,35 @@ func (r *Registry) start(d *dependency) <-chan struct{} {
 	done := make(chan struct{})
 	d.running, d.cancel, d.began = done, cancel, time.Now()
 	r.running.Go(func() {
-		defer close(done)
 		defer cancel()
-		err := safely(ctx, d.check)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		d.ended = time.Now()
-		d.last = Dependency{Name: d.name, Role: d.role, Err: err, Checked: d.began, Took: d.ended.Sub(d.began)}
-		d.running, d.cancel = nil, nil
+		changed := r.end(d, safely(ctx, d.check))
+		close(done)
+		for _, f := range changed {
+			f()
+		}
 	})
 	return done
+}
+
+// end notes the answer of a check, and returns what to call of the change that it
+// made.
+func (r *Registry) end(d *dependency, err error) []func() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d.ended = time.Now()
+	d.last = Dependency{Name: d.name, Role: d.role, Err: err, Checked: d.began, Took: d.ended.Sub(d.began)}
+	d.running, d.cancel = nil, nil
+	ready := true
+	for _, d := range r.dependencies {
+		if d.role == Required && (d.ended.IsZero() || d.last.Err != nil) {
+			ready = false
+		}
+	}
+	if ready == r.ready || r.closed {
+		return nil
+	}
+	r.ready = ready
+	return slices.Clone(r.changed)
 }
 
 // answer says what is known of the dependency now. The mutex is held.

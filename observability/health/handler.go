@@ -21,11 +21,11 @@ type page struct {
 }
 
 type pageDependency struct {
-	Name    string       `json:"name"`
-	OK      bool         `json:"ok"`
-	Decides bool         `json:"decides"`
-	Why     string       `json:"why,omitempty"`
-	Checked *pageChecked `json:"checked,omitempty"` // with ?verbose
+	Name     string       `json:"name"`
+	OK       bool         `json:"ok"`
+	Required bool         `json:"required"`
+	Why      string       `json:"why,omitempty"`
+	Checked  *pageChecked `json:"checked,omitempty"` // with ?verbose
 }
 
 type pageChecked struct {
@@ -46,7 +46,7 @@ func (r *Registry) LiveHandler() http.Handler {
 // says besides when each was checked and how long that took.
 func (r *Registry) ReadyHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		report := r.Look(req.Context())
+		report := r.Report(req.Context())
 		p := page{Status: statusReady}
 		code := http.StatusOK
 		if err := report.Err(); err != nil {
@@ -58,7 +58,7 @@ func (r *Registry) ReadyHandler() http.Handler {
 		}
 		verbose := req.URL.Query().Has("verbose")
 		for _, d := range report.Dependencies {
-			shown := pageDependency{Name: d.Name, OK: d.Err == nil, Decides: d.Role == Decides}
+			shown := pageDependency{Name: d.Name, OK: d.Err == nil, Required: d.Role == Required}
 			if d.Err != nil {
 				shown.Why = d.Err.Error()
 			}
@@ -77,5 +77,5 @@ func write(w http.ResponseWriter, code int, p page) {
 	w.WriteHeader(code)
 	out := json.NewEncoder(w)
 	out.SetIndent("", "  ")
-	_ = out.Encode(p) // the prober has gone: nobody is left to tell
+	_ = out.Encode(p) // a prober that has gone needs no answer
 }

@@ -1,19 +1,25 @@
 // Package health answers the two questions that probes ask: is the process
 // alive, and can it serve.
 //
-// A process is live as long as it answers. It is ready when every dependency
-// that decides is fine and it is not draining; dependencies that don't decide
-// are told as detail only, so that services do not wait for each other.
+// A process is live as long as it answers. It is ready when every required
+// dependency is fine and it is not draining. Informational dependencies are shown
+// and change nothing: were another service required, services that need each other
+// would wait for each other.
 //
 //	checks := health.New(health.Config{})
 //	defer checks.Close()
-//	checks.Add("store", health.Decides, store.Ping)
+//	checks.Add("store", health.Required, store.Ping)
 //	mux.Handle("GET /livez", checks.LiveHandler())
 //	mux.Handle("GET /readyz", checks.ReadyHandler())
 //
-// Each check has a time limit, runs once at a time however many probes ask,
-// and its answer is kept for a moment: probes can't stampede. Everything here
-// may be called by any number of goroutines.
+// Checks run when a page or Ready is asked, each at most once at a time and with a
+// time limit, and an answer is kept for a moment: many probes cost one check.
+// Everything here may be called by any number of goroutines.
+//
+// With a mesh, Ready is what registration.Config.Ready takes, and a change that any
+// probe finds is told to Consul at once:
+//
+//	checks.OnChange(entry.Refresh) // entry is what mesh.Register returned
 package health
 
 import (
@@ -25,14 +31,14 @@ import (
 	"time"
 )
 
-// Role says whether a dependency has a say in readiness.
+// Role says whether readiness depends on a dependency.
 type Role bool
 
 const (
-	// Decides marks what the process can't serve without.
-	Decides Role = true
-	// Tells marks what is told as detail and decides nothing.
-	Tells Role = false
+	// Required is the role of what the process can't serve without.
+	Required Role = true
+	// Informational is the role of what is shown and changes nothing.
+	Informational Role = false
 )
 
 // Check looks at one dependency. It returns nil if that is fine, else why not.
@@ -42,7 +48,7 @@ type Check func(context.Context) error
 // Config has the times of all checks.
 type Config struct {
 	// Timeout is how long a check may take before it counts as failed. 0 means
-	// 1s. It should be below the time-out of whoever probes.
+	// 1s. It should be below the prober's own limit.
 	Timeout time.Duration
 	// KeepFor is how long an answer is given again without a new check. 0
 	// means 500ms. Longer costs less and notices later.
@@ -62,6 +68,8 @@ type Registry struct {
 
 	mu           sync.Mutex // guards what follows
 	dependencies []*dependency
+	ready        bool     // as of the last check that ended
+	changed      []func() // called when ready changes
 	draining     bool
 	closed       bool
 
@@ -79,11 +87,25 @@ func New(cfg Config) *Registry {
 	return &Registry{cfg: cfg}
 }
 
-// Add begins to watch a dependency. Reports list them in the order of Add.
+// Add adds a dependency. Reports list them in the order of Add.
 func (r *Registry) Add(name string, role Role, check Check) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.dependencies = append(r.dependencies, &dependency{name: name, role: role, check: check})
+}
+
+// OnChange has f called when a check finds that the process has become ready, or
+// is not ready any more: every required dependency was asked and is fine, or one is
+// not. It is called when the process is ready for the first time, too. SetDraining is no such change: it is a drain's
+// beginning, and a drain tells of itself. A check that ends in time is what finds a
+// change; one that ignores its context does when it ends.
+//
+// f is called by the check's goroutine, maybe several times at once, and must
+// return soon.
+func (r *Registry) OnChange(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.changed = append(r.changed, f)
 }
 
 // SetDraining makes the process not ready for good.
@@ -98,7 +120,7 @@ func (r *Registry) SetDraining() {
 func (r *Registry) Ready() error {
 	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.Timeout)
 	defer cancel()
-	return r.Look(ctx).Err()
+	return r.Report(ctx).Err()
 }
 
 // Close ends checks that still run, waits for them, and fails later ones. It
@@ -138,7 +160,7 @@ func (p Report) Err() error {
 	var reasons []string
 	var causes []error
 	for _, d := range p.Dependencies {
-		if d.Err != nil && d.Role == Decides {
+		if d.Err != nil && d.Role == Required {
 			reasons = append(reasons, d.Name+": "+d.Err.Error())
 			causes = append(causes, d.Err)
 		}

@@ -39,8 +39,8 @@ func TestOnlyWhatDecidesTakesReadinessAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			checks := health.New(health.Config{})
 			defer checks.Close()
-			checks.Add("store", health.Decides, tc.store)
-			checks.Add("consul", health.Tells, tc.consul)
+			checks.Add("store", health.Required, tc.store)
+			checks.Add("consul", health.Informational, tc.consul)
 			if got := checks.Ready(); !errors.Is(got, tc.want) || (tc.want == nil) != (got == nil) {
 				t.Errorf("Ready() = %v; want %v", got, tc.want)
 			}
@@ -51,8 +51,8 @@ func TestOnlyWhatDecidesTakesReadinessAway(t *testing.T) {
 func TestReadyNamesEveryReason(t *testing.T) {
 	checks := health.New(health.Config{})
 	defer checks.Close()
-	checks.Add("store", health.Decides, broken(errDisk))
-	checks.Add("listener", health.Decides, broken(errors.New("not open")))
+	checks.Add("store", health.Required, broken(errDisk))
+	checks.Add("listener", health.Required, broken(errors.New("not open")))
 	want := "not ready: store: disk full; listener: not open"
 	if got := checks.Ready(); got == nil || got.Error() != want {
 		t.Errorf("Ready() = %v; want %s", got, want)
@@ -62,7 +62,7 @@ func TestReadyNamesEveryReason(t *testing.T) {
 func TestDrainingIsNotReadyAndStillLive(t *testing.T) {
 	checks := health.New(health.Config{})
 	defer checks.Close()
-	checks.Add("store", health.Decides, fine)
+	checks.Add("store", health.Required, fine)
 	checks.SetDraining()
 	if got := checks.Ready(); !errors.Is(got, health.ErrDraining) || !strings.HasPrefix(got.Error(), "draining") {
 		t.Errorf("Ready() = %v; want an error that begins with draining", got)
@@ -78,15 +78,15 @@ func TestDrainingIsNotReadyAndStillLive(t *testing.T) {
 func TestReadyPageTellsEachDependencyAndWhy(t *testing.T) {
 	checks := health.New(health.Config{})
 	defer checks.Close()
-	checks.Add("store", health.Decides, broken(errDisk))
-	checks.Add("consul", health.Tells, fine)
+	checks.Add("store", health.Required, broken(errDisk))
+	checks.Add("consul", health.Informational, fine)
 	code, page := get(t, checks.ReadyHandler(), "/readyz")
 	want := map[string]any{
 		"status": "not ready",
 		"why":    "not ready: store: disk full",
 		"dependencies": []any{
-			map[string]any{"name": "store", "ok": false, "decides": true, "why": "disk full"},
-			map[string]any{"name": "consul", "ok": true, "decides": false},
+			map[string]any{"name": "store", "ok": false, "required": true, "why": "disk full"},
+			map[string]any{"name": "consul", "ok": true, "required": false},
 		},
 	}
 	if diff := cmp.Diff(want, page); code != 503 || diff != "" {
@@ -104,7 +104,7 @@ func TestHungCheckCostsItsLimitAndRunsOnce(t *testing.T) {
 		checks := health.New(health.Config{Timeout: time.Second})
 		var runs atomic.Int32
 		release := make(chan struct{})
-		checks.Add("store", health.Decides, func(context.Context) error { // as bad as a check can be: deaf to its context
+		checks.Add("store", health.Required, func(context.Context) error { // as bad as a check can be: deaf to its context
 			runs.Add(1)
 			<-release
 			return nil
@@ -134,7 +134,7 @@ func TestProbesCannotStampede(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		checks := health.New(health.Config{KeepFor: time.Second})
 		var runs atomic.Int32
-		checks.Add("store", health.Decides, func(context.Context) error {
+		checks.Add("store", health.Required, func(context.Context) error {
 			runs.Add(1)
 			time.Sleep(100 * time.Millisecond)
 			return nil
@@ -167,9 +167,9 @@ func TestProbesCannotStampede(t *testing.T) {
 func TestOneHungCheckDoesNotHideTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		checks := health.New(health.Config{Timeout: time.Second})
-		checks.Add("consul", health.Tells, func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })
-		checks.Add("store", health.Decides, broken(errDisk))
-		report := checks.Look(t.Context())
+		checks.Add("consul", health.Informational, func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })
+		checks.Add("store", health.Required, broken(errDisk))
+		report := checks.Report(t.Context())
 		if !errors.Is(report.Err(), errDisk) {
 			t.Errorf("report says %v; want the store's error", report.Err())
 		}
@@ -177,10 +177,76 @@ func TestOneHungCheckDoesNotHideTheOthers(t *testing.T) {
 	})
 }
 
+func TestChangeOfReadinessThatAnyRunFindsIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		checks := health.New(health.Config{})
+		defer checks.Close()
+		var store, cache, consul atomic.Bool
+		for name, on := range map[string]*atomic.Bool{"store": &store, "cache": &cache, "consul": &consul} {
+			on.Store(true)
+			checks.Add(name, health.Role(name != "consul"), func(context.Context) error {
+				if on.Load() {
+					return nil
+				}
+				return errDisk
+			})
+		}
+		var told atomic.Int32
+		checks.OnChange(func() {
+			told.Add(1)
+			_ = checks.Ready() // as a registration does
+		})
+		look := func(what string, want int32) {
+			t.Helper()
+			time.Sleep(time.Second)
+			checks.Report(t.Context())
+			synctest.Wait()
+			if got := told.Load(); got != want {
+				t.Errorf("%s: %d changes were told; want %d", what, got, want)
+			}
+		}
+		look("ready for the first time", 1)
+		look("nothing changed", 1)
+		store.Store(false)
+		look("the store fails", 2)
+		cache.Store(false)
+		look("the cache fails too", 2)
+		store.Store(true)
+		look("the cache still fails", 2)
+		cache.Store(true)
+		look("all is fine", 3)
+		consul.Store(false)
+		look("an informational one fails", 3)
+		checks.SetDraining()
+		look("draining", 3)
+	})
+}
+
+func TestProberThatGivesUpIsNoChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		checks := health.New(health.Config{Timeout: time.Minute})
+		defer checks.Close()
+		slow := make(chan struct{})
+		checks.Add("store", health.Required, func(context.Context) error { <-slow; return nil })
+		changes := 0
+		checks.OnChange(func() { changes++ })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := checks.Report(ctx).Err(); err == nil {
+			t.Error("the report is fine; want no answer so far")
+		}
+		close(slow)
+		synctest.Wait()
+		if changes != 1 {
+			t.Errorf("%d changes were told; want the one to ready", changes)
+		}
+	})
+}
+
 func TestPanicInACheckIsItsAnswer(t *testing.T) {
 	checks := health.New(health.Config{})
 	defer checks.Close()
-	checks.Add("store", health.Decides, func(context.Context) error { panic("nil map") })
+	checks.Add("store", health.Required, func(context.Context) error { panic("nil map") })
 	if err := checks.Ready(); err == nil || !strings.Contains(err.Error(), "nil map") {
 		t.Errorf("Ready() = %v; want the panic as the reason", err)
 	}
@@ -189,10 +255,10 @@ func TestPanicInACheckIsItsAnswer(t *testing.T) {
 func TestCloseEndsAndJoinsARunningCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		checks := health.New(health.Config{Timeout: time.Hour})
-		checks.Add("store", health.Decides, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+		checks.Add("store", health.Required, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		checks.Look(ctx)
+		checks.Report(ctx)
 		checks.Close()
 		checks.Close()
 		if err := checks.Ready(); !errors.Is(err, health.ErrClosed) {

@@ -23,7 +23,7 @@ func main() {
 		Name:         "gateway",
 		Describe:     "The one door into the mesh: sends requests from outside to the services user and order.",
 		Peers:        []string{"user", "order"},
-		WaitForPeers: true,
+		RequirePeers: true,
 		Edge:         true,
 		Settings:     &settings,
 		Build:        build,

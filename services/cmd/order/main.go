@@ -42,7 +42,7 @@ func build(ctx context.Context, r *app.Runtime) (app.Parts, error) {
 		return app.Parts{}, err
 	}
 	r.OnClose(store.Close)
-	r.Health.Add("store", health.Decides, store.Ping)
+	r.Health.Add("store", health.Required, store.Ping)
 
 	client := &http.Client{Transport: logging.PassRequestID(overload.Outside(r.Mesh.RoundTripper()))}
 	exists, err := order.NewUserEndpoint(client)

@@ -30,7 +30,7 @@ func build(ctx context.Context, r *app.Runtime) (app.Parts, error) {
 		return app.Parts{}, err
 	}
 	r.OnClose(store.Close)
-	r.Health.Add("store", health.Decides, store.Ping)
+	r.Health.Add("store", health.Required, store.Ping)
 	handler := user.NewHTTPHandler(user.NewEndpoints(user.NewService(store)), r.Log)
 	return app.Parts{Handler: idempotency.Count(handler, r.Metrics.Replays())}, nil
 }

@@ -62,9 +62,10 @@ type Spec struct {
 	// Settings of the service's own: a pointer to a struct with kong's tags.
 	// nil means none.
 	Settings any
-	// WaitForPeers makes the service not ready until it had its first answer
-	// about each peer; for a door, which can do nothing without them.
-	WaitForPeers bool
+	// RequirePeers makes the first answer about each peer a required dependency:
+	// the service is not ready before; for a door, which can do nothing without
+	// them.
+	RequirePeers bool
 	// Edge says that requests come from outside the mesh: what their
 	// Rollcall-Service header says counts for nothing, and no Rollcall-* header
 	// goes out. The others answer 421 where it names another service.

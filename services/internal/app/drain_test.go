@@ -264,6 +264,32 @@ func TestReadinessAndMetricsTellEachStateOfTheRegistration(t *testing.T) {
 	}
 }
 
+func TestReadinessThatAProbeFindsChangedIsInTheCatalogBeforeTheNextHeartbeat(t *testing.T) {
+	t.Parallel()
+	_, addr, entry := reachable(t)
+	p := begin(t, addr, hello)
+	p.registered(entry)
+	for _, step := range []struct {
+		broken bool
+		code   int
+		status string
+	}{{true, 503, "critical"}, {false, 200, "passing"}} {
+		p.broken.Store(step.broken)
+		p.eventually("a probe has seen it", func() bool {
+			code, _, err := p.get(p.admin + "/readyz")
+			return err == nil && code == step.code
+		})
+		began := time.Now()
+		p.eventually(step.status+" in the catalog", func() bool { return entry() == step.status })
+		// A heartbeat comes every 10 s, and one has just been sent.
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%s was in the catalog after %v; want within a second, and long before the next heartbeat", step.status, took)
+		}
+	}
+	p.signals <- syscall.SIGTERM
+	p.exit(ExitDrained)
+}
+
 // about is the lines of a page that begin with a word.
 func about(page, word string) string {
 	var found []string

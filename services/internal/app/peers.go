@@ -35,25 +35,13 @@ func (s *service) checkRegistered(context.Context) error {
 	return nil
 }
 
-// watchPeers tells in readiness what is known of each peer. It decides only for
-// those who wait for their peers, and only until the first answer: were it to
-// decide for good, services that need each other would wait for each other.
-func (s *service) watchPeers() {
+// checkPeers shows in readiness what is known of each peer.
+func (s *service) checkPeers() {
 	for _, peer := range s.spec.Peers {
-		if s.spec.WaitForPeers {
-			var answered atomic.Bool
-			s.checks.Add("first answer about "+peer, health.Decides, func(ctx context.Context) error {
-				if answered.Load() {
-					return nil
-				}
-				if _, err := s.ready(ctx, peer); err != nil {
-					return err
-				}
-				answered.Store(true)
-				return nil
-			})
+		if s.spec.RequirePeers {
+			s.requireService(peer)
 		}
-		s.checks.Add(peer, health.Tells, func(ctx context.Context) error {
+		s.checks.Add(peer, health.Informational, func(ctx context.Context) error {
 			ready, err := s.ready(ctx, peer)
 			if err == nil && ready == 0 {
 				return errors.New("no instance is ready")
@@ -61,6 +49,22 @@ func (s *service) watchPeers() {
 			return err
 		})
 	}
+}
+
+// requireService makes a first answer about the service a required dependency.
+// Its instances are none: services that need each other would wait for each other.
+func (s *service) requireService(service string) {
+	var answered atomic.Bool
+	s.checks.Add("first answer about "+service, health.Required, func(ctx context.Context) error {
+		if answered.Load() {
+			return nil
+		}
+		if _, err := s.ready(ctx, service); err != nil {
+			return err
+		}
+		answered.Store(true)
+		return nil
+	})
 }
 
 // ready returns how many instances of the service are ready.

@@ -122,8 +122,9 @@ func heed(ctx context.Context, signals <-chan os.Signal) (asked, cut context.Con
 func (s *service) start(ctx context.Context, p Process) error {
 	began := time.Now()
 	s.checks = health.New(health.Config{})
-	s.checks.Add("listener", health.Decides, s.checkListening)
-	s.checks.Add("registration", health.Tells, s.checkRegistered)
+	s.checks.OnChange(s.refresh)
+	s.checks.Add("listener", health.Required, s.checkListening)
+	s.checks.Add("registration", health.Informational, s.checkRegistered)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var err error
@@ -154,7 +155,7 @@ func (s *service) start(ctx context.Context, p Process) error {
 		return &settingsError{err} // Open fails for nothing else
 	}
 	s.metrics.Watch(s.mesh)
-	s.watchPeers()
+	s.checkPeers()
 
 	s.runtime = &Runtime{Mesh: s.mesh, Health: s.checks, Metrics: s.metrics, Registry: registry, Log: s.log}
 	parts, err := s.spec.Build(ctx, s.runtime)
@@ -332,6 +333,14 @@ func (s *service) stop(cut context.Context) {
 	s.checks.Close()
 	if err := errors.Join(errs...); err != nil {
 		s.log.Warn("not everything could be closed", "error", err)
+	}
+}
+
+// refresh tells Consul at once, rather than with the next heartbeat, that the
+// service has become ready or is not any more.
+func (s *service) refresh() {
+	if r := s.registered.Load(); r != nil {
+		r.Refresh()
 	}
 }
 

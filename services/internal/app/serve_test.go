@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ type program struct {
 	admin   string
 	client  *http.Client
 	closed  chan string // what OnClose was told, in order
+	broken  atomic.Bool // its store
 }
 
 // begin runs the service h, and waits until it serves.
@@ -50,7 +52,12 @@ func beginAs(t *testing.T, spec Spec, consul string, h http.Handler, args ...str
 	spec.Build = func(_ context.Context, r *Runtime) (Parts, error) {
 		r.OnClose(func() error { p.closed <- "store"; return nil })
 		r.OnClose(func() error { p.closed <- "cache"; return nil })
-		r.Health.Add("store", health.Decides, func(context.Context) error { return nil })
+		r.Health.Add("store", health.Required, func(context.Context) error {
+			if p.broken.Load() {
+				return errors.New("disk full")
+			}
+			return nil
+		})
 		return Parts{Handler: h}, nil
 	}
 	args = append([]string{"--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--consul=" + consul, "--settle=100ms", "--log-format=json"}, args...)
