@@ -1,7 +1,6 @@
 package debug_test
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -9,10 +8,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/consul/api"
 	"go.uber.org/goleak"
 
 	"github.com/rollcall-mesh/rollcall/discovery"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/consultest"
 	"github.com/rollcall-mesh/rollcall/observability/debug"
 )
 
@@ -54,29 +55,30 @@ func TestPageIsTheStatusOfTheMesh(t *testing.T) {
 	}
 }
 
-// The page used to put the latest set into use, as a request does.
 func TestPageLeavesTheMeshAsItIs(t *testing.T) {
-	feed := catalog.NewFeed("user")
-	feed.Publish([]catalog.Instance{{ID: "a", Service: "user", Host: "127.0.0.1", Port: 1, Weight: 1, State: catalog.StatePassing}}, time.Now())
-	source := &counted{feed: feed}
-	mesh, err := discovery.Open(t.Context(), discovery.Config{Source: source})
+	agent := consultest.New(t)
+	addr, err := agent.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = agent.Client().Agent().ServiceRegister(&api.AgentServiceRegistration{ID: "user-1", Name: "user", Address: "127.0.0.1", Port: 8080})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mesh, err := discovery.Open(t.Context(), discovery.Config{Address: addr, Follow: []string{"user"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer mesh.Close()
-	get(t, mesh)
-	if source.asked != 0 || mesh.Balancer("user") != nil {
-		t.Errorf("the page asked the source %d times and made the balancer %v; want neither", source.asked, mesh.Balancer("user"))
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		if services, _ := get(t, mesh)["services"].([]any); len(services) == 1 {
+			break
+		}
+		if time.Since(began) > 30*time.Second {
+			t.Fatal("the page never shows the service")
+		}
 	}
-}
-
-// counted is a Source that counts what it is asked.
-type counted struct {
-	feed  *catalog.Feed
-	asked int
-}
-
-func (c *counted) Latest(context.Context, string) (*catalog.Snapshot, error) {
-	c.asked++
-	return c.feed.Current(), nil
+	if b := mesh.Balancer("user"); b != nil {
+		t.Errorf("the page made the balancer %v", b)
+	}
 }
