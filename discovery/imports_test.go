@@ -29,11 +29,13 @@ var rooms = []struct {
 	// mayNot has what must not be compiled into a user of the room, directly or through others.
 	mayNot []string
 }{
-	{room: "discovery/catalog", may: []string{}},
+	{room: "internal/clip", may: []string{}},
+	{room: "internal/problem", may: []string{}},
+	{room: "discovery/catalog", may: []string{"internal/clip"}},
 	{room: "discovery/outcome", may: []string{}},
 	{room: "discovery/outlier", may: []string{"discovery/outcome"}},
-	{room: "discovery/balancer", may: []string{"discovery/catalog", "discovery/outcome", "discovery/outlier"}},
-	{room: "discovery/httpmesh", may: []string{"discovery/catalog", "discovery/outcome", "discovery/outlier", "discovery/balancer"}},
+	{room: "discovery/balancer", may: []string{"internal/clip", "discovery/catalog", "discovery/outcome", "discovery/outlier"}},
+	{room: "discovery/httpmesh", may: []string{"internal/clip", "internal/problem", "discovery/catalog", "discovery/outcome", "discovery/outlier", "discovery/balancer"}},
 	{room: "discovery/internal/consul", mayNot: []string{"discovery/...", goKit, grpc, prometheus, otel, sqlite}},
 	{room: "discovery/watch", mayNot: []string{
 		"discovery", "discovery/balancer", "discovery/registration", "discovery/httpmesh", "discovery/kitmesh", "discovery/consultest",

@@ -5,6 +5,8 @@ import (
 	"net"
 	"strconv"
 	"time"
+
+	"github.com/rollcall-mesh/rollcall/internal/clip"
 )
 
 // State is what the registry says of an instance, worst check first. The
@@ -124,7 +126,7 @@ func (i Instance) Validate() error {
 	case i.ID == "" || len(i.ID) > maxNameBytes:
 		return bad("ID", "is %d bytes; want 1 to %d", len(i.ID), maxNameBytes)
 	case !validHost(i.Host):
-		return bad("Host", "is %q; want an IP address or a host name", clip(i.Host))
+		return bad("Host", "is %q; want an IP address or a host name", clip.To(80, i.Host))
 	case i.Port < 1 || i.Port > 65535:
 		return bad("Port", "is %d; want 1 to 65535", i.Port)
 	case i.Weight < 1 || i.Weight > MaxWeight:
@@ -148,15 +150,7 @@ type InvalidError struct {
 }
 
 func (e *InvalidError) Error() string {
-	return fmt.Sprintf("instance %q: %s %s", clip(e.ID), e.Field, e.Problem)
-}
-
-func clip(s string) string {
-	const most = 80
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
+	return fmt.Sprintf("instance %q: %s %s", clip.To(80, e.ID), e.Field, e.Problem)
 }
 
 // validHost accepts what can be dialled: an IP address (a zone in an IPv6

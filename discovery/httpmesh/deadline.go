@@ -7,6 +7,9 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/rollcall-mesh/rollcall/internal/clip"
+	"github.com/rollcall-mesh/rollcall/internal/problem"
 )
 
 // TimeoutHeader of a request is how long its sender still waits for the header
@@ -48,7 +51,7 @@ func Deadline(next http.Handler) http.Handler {
 		}
 		limit, err := parseTimeout(said)
 		if err != nil {
-			writeProblem(w, r, http.StatusBadRequest, err.Error())
+			problem.Write(w, r, problem.New(http.StatusBadRequest, "%s", err.Error()))
 			return
 		}
 		by := waitUntil(r.Context(), time.Now().Add(limit))
@@ -69,7 +72,7 @@ func giveUp(w http.ResponseWriter, r *http.Request, ended error) {
 	if !errors.Is(ended, context.DeadlineExceeded) {
 		panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's own way to give no answer
 	}
-	writeProblem(w, r, http.StatusGatewayTimeout, "the time for this request was over before it was served")
+	problem.Write(w, r, problem.New(http.StatusGatewayTimeout, "the time for this request was over before it was served"))
 }
 
 // parseTimeout reads the values of a TimeoutHeader.
@@ -79,15 +82,11 @@ func parseTimeout(said []string) (time.Duration, error) {
 			return time.Duration(ms) * time.Millisecond, nil
 		}
 	}
-	const most = 80
 	text := fmt.Sprintf("%q", said)
 	if len(said) == 1 {
 		text = strconv.Quote(said[0])
 	}
-	if len(text) > most {
-		text = text[:most] + "…"
-	}
-	return 0, fmt.Errorf("the header %s is %s; want one number of milliseconds, from 1 to %d", TimeoutHeader, text, maxTimeout/time.Millisecond)
+	return 0, fmt.Errorf("the header %s is %s; want one number of milliseconds, from 1 to %d", TimeoutHeader, clip.To(80, text), maxTimeout/time.Millisecond)
 }
 
 // timeoutValue is what a TimeoutHeader says of a time; less than a millisecond

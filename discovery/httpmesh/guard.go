@@ -1,9 +1,11 @@
 package httpmesh
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/rollcall-mesh/rollcall/internal/clip"
+	"github.com/rollcall-mesh/rollcall/internal/problem"
 )
 
 // ServiceHeader names the service a request is meant for. Every request of a
@@ -38,10 +40,6 @@ func Guard(service string, next http.Handler) http.Handler {
 }
 
 func refuse(w http.ResponseWriter, r *http.Request, service, meant string) {
-	const most = 80
-	if len(meant) > most {
-		meant = meant[:most] + "…"
-	}
 	w.Header().Set("Connection", "close")
-	writeProblem(w, r, http.StatusMisdirectedRequest, fmt.Sprintf("the request is meant for %q; this is %q", meant, service))
+	problem.Write(w, r, problem.New(http.StatusMisdirectedRequest, "the request is meant for %q; this is %q", clip.To(80, meant), service))
 }

@@ -70,3 +70,16 @@ func TestGuardRefusesWithAProblemAndClosesTheConnection(t *testing.T) {
 		t.Errorf("got headers %v", w.Header())
 	}
 }
+
+func TestRefusalNamesAForeignServiceInWholeCharactersAndAnswersHEADWithoutABody(t *testing.T) {
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		r := httptest.NewRequestWithContext(t.Context(), method, "/a%20b", nil)
+		r.Header.Set(httpmesh.ServiceHeader, "a"+strings.Repeat("é", 60))
+		w := httptest.NewRecorder()
+		httpmesh.Guard("order", http.NotFoundHandler()).ServeHTTP(w, r)
+		body := w.Body.String()
+		if w.Code != http.StatusMisdirectedRequest || (method == http.MethodHead) != (body == "") || strings.Contains(body, `\x`) {
+			t.Errorf("%s: got %d %q; want a 421, the name in whole characters, and no body for HEAD", method, w.Code, body)
+		}
+	}
+}

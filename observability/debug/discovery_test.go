@@ -8,12 +8,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/hashicorp/consul/api"
 	"go.uber.org/goleak"
 
 	"github.com/rollcall-mesh/rollcall/discovery"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/consultest"
+	"github.com/rollcall-mesh/rollcall/discovery/registration"
 	"github.com/rollcall-mesh/rollcall/observability/debug"
 )
 
@@ -56,12 +56,7 @@ func TestPageIsTheStatusOfTheMesh(t *testing.T) {
 }
 
 func TestPageLeavesTheMeshAsItIs(t *testing.T) {
-	agent := consultest.New(t)
-	addr, err := agent.Listen()
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = agent.Client().Agent().ServiceRegister(&api.AgentServiceRegistration{ID: "user-1", Name: "user", Address: "127.0.0.1", Port: 8080})
+	addr, err := consultest.New(t).Listen()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,6 +65,9 @@ func TestPageLeavesTheMeshAsItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer mesh.Close()
+	if _, err := mesh.Register(registration.Config{Service: "user", Host: "127.0.0.1", Port: 8080}); err != nil {
+		t.Fatal(err)
+	}
 	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		if services, _ := get(t, mesh)["services"].([]any); len(services) == 1 {
 			break

@@ -9,7 +9,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/discovery/outcome"
-	"github.com/rollcall-mesh/rollcall/services/internal/problem"
+	"github.com/rollcall-mesh/rollcall/internal/problem"
 )
 
 var (

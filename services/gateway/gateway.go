@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+	"github.com/rollcall-mesh/rollcall/internal/problem"
 	"github.com/rollcall-mesh/rollcall/observability/logging"
-	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 )
 
 // ServedByHeader of an answer holds the ID of the instance that gave it.

@@ -14,7 +14,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/discovery/kitmesh"
-	"github.com/rollcall-mesh/rollcall/services/internal/problem"
+	"github.com/rollcall-mesh/rollcall/internal/problem"
 )
 
 // UserTimeout is the default of how long the user service is waited for, all

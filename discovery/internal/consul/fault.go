@@ -10,9 +10,10 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/hashicorp/consul/api"
+
+	"github.com/rollcall-mesh/rollcall/internal/clip"
 )
 
 // StatusCode returns the HTTP status by which Consul refused a call: 0 if err
@@ -64,11 +65,7 @@ func Clip(err error) error {
 	if !ok || len(status.Body) <= most {
 		return err
 	}
-	cut := most
-	for cut > 0 && !utf8.RuneStart(status.Body[cut]) {
-		cut--
-	}
-	return api.StatusError{Code: status.Code, Body: status.Body[:cut] + "…"}
+	return api.StatusError{Code: status.Code, Body: clip.To(most, status.Body)}
 }
 
 // The bounds of Backoff.

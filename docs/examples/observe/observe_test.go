@@ -14,11 +14,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/consul/api"
 	"go.uber.org/goleak"
 
+	"github.com/rollcall-mesh/rollcall/discovery"
 	"github.com/rollcall-mesh/rollcall/discovery/consultest"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+	"github.com/rollcall-mesh/rollcall/discovery/registration"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -34,8 +35,7 @@ func get(t *testing.T, h http.Handler, path string) (int, string) {
 }
 
 func TestProgramShowsWhatItDoes(t *testing.T) {
-	agent := consultest.New(t)
-	addr, err := agent.Listen()
+	addr, err := consultest.New(t).Listen()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,12 @@ func TestProgramShowsWhatItDoes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := agent.Client().Agent().ServiceRegister(&api.AgentServiceRegistration{ID: "user-1", Name: "user", Address: host, Port: number}); err != nil {
+	others, err := discovery.Open(t.Context(), discovery.Config{Address: addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer others.Close()
+	if _, err := others.Register(registration.Config{Service: "user", ID: "user-1", Host: host, Port: number}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -64,6 +69,16 @@ func TestProgramShowsWhatItDoes(t *testing.T) {
 	}
 	if err := p.Register("127.0.0.1", 8080); err != nil {
 		t.Fatal(err)
+	}
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		if _, body := get(t, p.Admin, "/readyz"); !strings.Contains(body, `"why"`) {
+			if _, body := get(t, p.Admin, "/debug/discovery"); strings.Contains(body, `"user-1"`) {
+				break
+			}
+		}
+		if time.Since(began) > 30*time.Second {
+			t.Fatal("the program never knows user-1")
+		}
 	}
 	if code, body := get(t, p.Traffic, "/bills/ann"); code != 200 || body != "Ann owes nothing." || asked != "id-1" {
 		t.Errorf("got %d %q, and user was asked with the ID %q; want its answer, asked as id-1", code, body, asked)

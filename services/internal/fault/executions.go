@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"sync"
 
-	"github.com/rollcall-mesh/rollcall/services/internal/problem"
+	"github.com/rollcall-mesh/rollcall/internal/problem"
 )
 
 const (

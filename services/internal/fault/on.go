@@ -8,7 +8,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/rollcall-mesh/rollcall/services/internal/problem"
+	"github.com/rollcall-mesh/rollcall/internal/problem"
 )
 
 // Enabled says whether this is a test build.

@@ -14,7 +14,7 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/rollcall-mesh/rollcall/services/internal/problem"
+	"github.com/rollcall-mesh/rollcall/internal/problem"
 )
 
 const (

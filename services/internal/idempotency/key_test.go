@@ -9,7 +9,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/rollcall-mesh/rollcall/services/internal/problem"
+	"github.com/rollcall-mesh/rollcall/internal/problem"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

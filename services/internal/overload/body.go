@@ -6,7 +6,7 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/rollcall-mesh/rollcall/services/internal/problem"
+	"github.com/rollcall-mesh/rollcall/internal/problem"
 )
 
 // shedUnread sheds a request whose body was not read. net/http would wait for

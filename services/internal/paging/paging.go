@@ -13,9 +13,9 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
-	"github.com/rollcall-mesh/rollcall/services/internal/problem"
+	"github.com/rollcall-mesh/rollcall/internal/clip"
+	"github.com/rollcall-mesh/rollcall/internal/problem"
 )
 
 // Most is the longest page, and how long one is if nothing is said.
@@ -36,7 +36,7 @@ func Read(r *http.Request) (Page, error) {
 	page := Page{Limit: Most}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return Page{}, badRequest("the query %s can't be read; want after and limit, as in ?after=102&limit=10", quote(r.URL.RawQuery))
+		return Page{}, badRequest("the query %s can't be read; want after and limit, as in ?after=102&limit=10", strconv.QuoteToGraphic(clip.To(80, r.URL.RawQuery)))
 	}
 	for name, values := range query {
 		var most int64
@@ -46,14 +46,14 @@ func Read(r *http.Request) (Page, error) {
 		case "limit":
 			most = Most
 		default:
-			return Page{}, badRequest("the parameter %s is unknown; want after or limit", quote(name))
+			return Page{}, badRequest("the parameter %s is unknown; want after or limit", strconv.QuoteToGraphic(clip.To(80, name)))
 		}
 		if len(values) != 1 {
 			return Page{}, badRequest("the parameter %s is there %d times; want it once", name, len(values))
 		}
 		n, ok := parse(values[0], most)
 		if !ok {
-			return Page{}, badRequest("the parameter %s is %s; want an integer from 1 to %d", name, quote(values[0]), most)
+			return Page{}, badRequest("the parameter %s is %s; want an integer from 1 to %d", name, strconv.QuoteToGraphic(clip.To(80, values[0])), most)
 		}
 		if name == "after" {
 			page.After = n
@@ -90,17 +90,4 @@ func parse(s string, most int64) (int64, bool) {
 
 func badRequest(format string, args ...any) error {
 	return problem.New(http.StatusBadRequest, format, args...)
-}
-
-// quote shows what a stranger sent, 80 bytes of it, cut at a character's edge.
-func quote(s string) string {
-	const most = 80
-	if len(s) <= most {
-		return strconv.QuoteToGraphic(s)
-	}
-	end := most
-	for end > 0 && !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return strconv.QuoteToGraphic(s[:end] + "…")
 }

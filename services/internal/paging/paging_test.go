@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rollcall-mesh/rollcall/internal/problem"
 	"github.com/rollcall-mesh/rollcall/services/internal/paging"
-	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 )
 
 func read(query string) (paging.Page, error) {

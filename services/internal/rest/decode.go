@@ -14,8 +14,9 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/rollcall-mesh/rollcall/internal/clip"
+	"github.com/rollcall-mesh/rollcall/internal/problem"
 	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
-	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 )
 
 // MaxBody is the size of the largest body that Decode reads, in bytes.
@@ -38,12 +39,12 @@ const maxID = 1<<63 - 1
 func parseID(s string) (int64, error) {
 	for _, c := range []byte(s) {
 		if c < '0' || c > '9' {
-			return 0, errors.New(strconv.QuoteToGraphic(clip(s)))
+			return 0, errors.New(strconv.QuoteToGraphic(clip.To(80, s)))
 		}
 	}
 	id, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || s[0] == '0' {
-		return 0, errors.New(strconv.Quote(clip(s)))
+		return 0, errors.New(strconv.Quote(clip.To(80, s)))
 	}
 	return id, nil
 }
@@ -138,7 +139,7 @@ func object(body []byte, fields Fields) (map[string]json.RawMessage, error) {
 			return nil, badRequest("the body is not JSON")
 		}
 		if _, known := fields[name]; !known {
-			return nil, badRequest("the field %s is unknown; want %s", strconv.QuoteToGraphic(clip(name)), fields)
+			return nil, badRequest("the field %s is unknown; want %s", strconv.QuoteToGraphic(clip.To(80, name)), fields)
 		}
 		if _, twice := members[name]; twice {
 			return nil, badRequest("the field %s is there twice", name)
@@ -171,13 +172,13 @@ func wantJSON(header http.Header) error {
 	given := header.Get("Content-Type")
 	mediaType, params, err := mime.ParseMediaType(given)
 	if err != nil || mediaType != "application/json" {
-		return unsupported("the Content-Type is %s; want application/json", strconv.QuoteToGraphic(clip(given)))
+		return unsupported("the Content-Type is %s; want application/json", strconv.QuoteToGraphic(clip.To(80, given)))
 	}
 	if charset, ok := params["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
-		return unsupported("the charset is %s; want utf-8", strconv.QuoteToGraphic(clip(charset)))
+		return unsupported("the charset is %s; want utf-8", strconv.QuoteToGraphic(clip.To(80, charset)))
 	}
 	if coding := header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
-		p := problem.New(http.StatusUnsupportedMediaType, "the Content-Encoding is %s; want none", strconv.QuoteToGraphic(clip(coding)))
+		p := problem.New(http.StatusUnsupportedMediaType, "the Content-Encoding is %s; want none", strconv.QuoteToGraphic(clip.To(80, coding)))
 		p.Header = http.Header{"Accept-Encoding": {"identity"}}
 		return p
 	}
@@ -246,17 +247,4 @@ func kind(dst any) string {
 	default:
 		return fmt.Sprintf("%T", dst)[1:]
 	}
-}
-
-// clip shortens what a stranger sent, at a character's edge.
-func clip(s string) string {
-	const most = 80
-	if len(s) <= most {
-		return s
-	}
-	end := most
-	for end > 0 && !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return s[:end] + "…"
 }

@@ -16,8 +16,9 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/rollcall-mesh/rollcall/internal/clip"
+	"github.com/rollcall-mesh/rollcall/internal/problem"
 	"github.com/rollcall-mesh/rollcall/services/internal/overload"
-	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -99,7 +100,7 @@ func TestDecodeRefusesEverythingElse(t *testing.T) {
 		{`{"name":` + strings.Repeat("[", 60000), "not JSON"},
 	} {
 		var name string
-		t.Run(clip(test.body), func(t *testing.T) {
+		t.Run(clip.To(80, test.body), func(t *testing.T) {
 			wantProblem(t, Decode(post(strings.NewReader(test.body), "application/json"), Fields{"name": &name}), 400, test.says)
 		})
 	}

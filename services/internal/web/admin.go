@@ -8,10 +8,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/rollcall-mesh/rollcall/internal/problem"
 	"github.com/rollcall-mesh/rollcall/observability/debug"
 	"github.com/rollcall-mesh/rollcall/observability/health"
 	"github.com/rollcall-mesh/rollcall/services/internal/fault"
-	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 )
 
 // Admin returns what is served on the admin port: /metrics, /livez, /readyz

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+	"github.com/rollcall-mesh/rollcall/internal/problem"
 	"github.com/rollcall-mesh/rollcall/observability/metrics"
-	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 )
 
 const (

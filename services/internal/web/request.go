@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+	"github.com/rollcall-mesh/rollcall/internal/problem"
 	"github.com/rollcall-mesh/rollcall/observability/logging"
 	"github.com/rollcall-mesh/rollcall/observability/metrics"
-	"github.com/rollcall-mesh/rollcall/services/internal/problem"
 )
 
 // note is what is known of a request besides what net/http knows.
