@@ -4,6 +4,7 @@ go 1.26.7
 
 require (
 	github.com/alecthomas/kong v1.17.0
+	github.com/dunglas/httpsfv v1.1.2
 	github.com/felixge/httpsnoop v1.1.0
 	github.com/go-kit/kit v0.13.0
 	github.com/gofrs/flock v0.12.1

@@ -14,6 +14,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/dunglas/httpsfv"
+
 	"github.com/rollcall-mesh/rollcall/internal/problem"
 )
 
@@ -82,25 +84,15 @@ func parse(values []string) (string, error) {
 	return key, nil
 }
 
-// unquote returns what stands between quotation marks.
+// unquote reads a string of RFC 9651, section 3.3.3, without parameters.
 func unquote(quoted string) (string, error) {
-	var key strings.Builder
-	for n := 1; n < len(quoted); n++ {
-		switch c := quoted[n]; c {
-		case '"':
-			if n != len(quoted)-1 {
-				return "", errors.New("goes on after its closing quotation mark; want nothing there")
-			}
-			return key.String(), nil
-		case '\\':
-			n++
-			if n == len(quoted) || quoted[n] != '"' && quoted[n] != '\\' {
-				return "", errors.New(`has a backslash before something else than " or \`)
-			}
-			key.WriteByte(quoted[n])
-		default:
-			key.WriteByte(c)
-		}
+	item, err := httpsfv.UnmarshalItem([]string{quoted})
+	if err != nil {
+		return "", fmt.Errorf("is no string in quotation marks as RFC 9651, section 3.3.3, has it: %w", err)
 	}
-	return "", errors.New("has no closing quotation mark")
+	key, ok := item.Value.(string)
+	if !ok || len(item.Params.Names()) > 0 {
+		return "", errors.New("has parameters behind its closing quotation mark; want nothing there")
+	}
+	return key, nil
 }
