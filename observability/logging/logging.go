@@ -1,12 +1,14 @@
-// Package logging sets up slog: JSON for machines, text on a terminal, and the
-// request's ID on each line that is logged with its context.
+// Package logging sets up slog: JSON for machines, text on a terminal, one line for
+// each request, and the request's ID on every line that is logged with its context.
 //
 //	log, err := logging.New(logging.Config{Level: "info", Format: "auto", Output: os.Stderr})
-//	ctx = logging.WithRequestID(ctx, id)
-//	log.InfoContext(ctx, "served") // … request_id=…
+//	server := &http.Server{Handler: logging.Handler(log, mux)} // a line for each request, and its ID
+//	client := &http.Client{Transport: logging.PassRequestID(mesh.RoundTripper())}
+//	log.InfoContext(r.Context(), "charged") // … request_id=…
 //
-// A Logger may be used by any number of goroutines. Whoever logs keeps secrets
-// and bodies out of the attributes; this package does not look at them.
+// A slog.Logger of your own carries the ID too, if its handler is wrapped in
+// [WithContextIDs]. Everything here may be used by any number of goroutines.
+// Attributes are written as they are: keep secrets and bodies out of them.
 package logging
 
 import (

@@ -70,25 +70,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 			s.cfg.Metrics.Begin()
 		}
 		whole := false
-		defer func() {
-			out.leave()
-			took := time.Since(began)
-			status := out.status
-			if status == 0 {
-				status = metrics.StatusNoAnswer
-				if whole {
-					status = http.StatusOK // net/http's, for a handler that says nothing
-				}
-			}
-			if s.cfg.Metrics != nil {
-				s.cfg.Metrics.End(r.Pattern, r.Method, status, out.latency(began, took))
-			}
-			line := logging.Line{Status: status, Bytes: out.bytes, Took: took, Cut: !whole}
-			if peer := noted.peer.Load(); peer != nil {
-				line.Peer = *peer
-			}
-			line.Log(s.cfg.Log, s.cfg.AccessLevel, r)
-		}()
+		defer func() { s.finish(r, out, noted, began, whole) }()
 		h.ServeHTTP(out, r)
 		if out.status == 0 && ctx.Err() != nil {
 			// The client has left, or a drain has cut the request off. net/http
@@ -97,6 +79,28 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		}
 		whole = true
 	})
+}
+
+// finish counts and logs a request whose handler has ended; whole says that it
+// returned, and was not given up.
+func (s *Server) finish(r *http.Request, out *writer, noted *note, began time.Time, whole bool) {
+	out.leave()
+	took := time.Since(began)
+	status := out.status
+	if status == 0 {
+		status = metrics.StatusNoAnswer
+		if whole {
+			status = http.StatusOK // net/http's, for a handler that says nothing
+		}
+	}
+	if s.cfg.Metrics != nil {
+		s.cfg.Metrics.End(r.Pattern, r.Method, status, out.latency(began, took))
+	}
+	line := logging.Line{Status: status, Bytes: out.bytes, Took: took, Cut: !whole}
+	if peer := noted.peer.Load(); peer != nil {
+		line.Peer = *peer
+	}
+	line.Log(s.cfg.Log, s.cfg.AccessLevel, r)
 }
 
 // refuse answers a request over the limit.
