@@ -60,7 +60,7 @@ func TestPageLeavesTheMeshAsItIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mesh, err := discovery.Open(t.Context(), discovery.Config{Address: addr, Follow: []string{"user"}})
+	mesh, err := discovery.Open(t.Context(), discovery.Config{Consul: discovery.Consul{Address: addr}, Follow: []string{"user"}})
 	if err != nil {
 		t.Fatal(err)
 	}

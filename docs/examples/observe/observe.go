@@ -45,7 +45,7 @@ func New(ctx context.Context, consul string, ping health.Check, output io.Writer
 		return nil, err
 	}
 
-	mesh, err := discovery.Open(ctx, discovery.Config{Address: consul, Trace: m.Trace(), Log: log})
+	mesh, err := discovery.Open(ctx, discovery.Config{Consul: discovery.Consul{Address: consul}, Trace: m.Trace(), Log: log})
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func TestProgramShowsWhatItDoes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	others, err := discovery.Open(t.Context(), discovery.Config{Address: addr})
+	others, err := discovery.Open(t.Context(), discovery.Config{Consul: discovery.Consul{Address: addr}})
 	if err != nil {
 		t.Fatal(err)
 	}
