@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
@@ -123,19 +122,15 @@ func (m *Mesh) Latest(ctx context.Context, service string) (*catalog.Snapshot, e
 	return m.source.Latest(ctx, service)
 }
 
-// Snapshots returns the latest snapshot of each service that is watched and had
-// an answer, for metrics and pages. Asking here does not keep a watch alive. It
-// is empty when Config.Source was given.
-func (m *Mesh) Snapshots() []*catalog.Snapshot {
+// snapshots returns the latest snapshot of each service that is watched and had an
+// answer. Asking here does not keep a watch alive. It is empty when Config.Source was
+// given.
+func (m *Mesh) snapshots() []*catalog.Snapshot {
 	if m.watcher == nil {
 		return nil
 	}
 	return m.watcher.Snapshots()
 }
-
-// Balancer returns the balancer of a service, nil if nothing was sent to it so
-// far.
-func (m *Mesh) Balancer(service string) *balancer.Balancer { return m.transport.Balancer(service) }
 
 // Register begins an instance's life in Consul, over connections that the
 // watches can't starve and all registrations of the mesh share. The Agent,

@@ -118,11 +118,11 @@ func TestARegisteredInstanceIsFoundAndCalledByName(t *testing.T) {
 		body, err := get(t, client, "http://order/orders/1")
 		return err == nil && body == "laptop"
 	})
-	if client.Balancer("order") == nil {
+	if client.RoundTripper().Balancer("order") == nil {
 		t.Error("got no balancer for a service that was called")
 	}
-	if all := client.Snapshots(); len(all) != 1 || all[0].Service() != "order" || all[0].Len() != 1 {
-		t.Errorf("got %d snapshots; want the one of order, with one instance", len(all))
+	if all := client.Status().Services; len(all) != 1 || all[0].Service != "order" || len(all[0].Instances) != 1 {
+		t.Errorf("got %d services; want order, with one instance", len(all))
 	}
 	if err := registered.Close(); err != nil {
 		t.Fatal(err)

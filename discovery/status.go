@@ -63,13 +63,15 @@ type RegistrationStatus struct {
 	Why     string             `json:"why"`
 	Error   string             `json:"error,omitempty"` // what is in the way
 	Since   time.Time          `json:"since"`
+	// Loopback: it is registered at an address that no other machine can reach.
+	Loopback bool `json:"loopback"`
 }
 
 // Status returns what the mesh knows now. Asking changes nothing: it keeps no
 // watch alive and begins none. With Config.Source it has no services.
 func (m *Mesh) Status() Status {
 	s := Status{At: time.Now(), Services: []ServiceStatus{}, Registrations: []RegistrationStatus{}}
-	for _, snapshot := range m.Snapshots() {
+	for _, snapshot := range m.snapshots() {
 		s.Services = append(s.Services, statusOf(snapshot, m.transport.Balancer(snapshot.Service()), s.At))
 	}
 	m.mu.Lock()
@@ -79,7 +81,7 @@ func (m *Mesh) Status() Status {
 		now := r.Status()
 		status := RegistrationStatus{Service: r.Service(), ID: r.ID(), State: now.State, Why: now.Why, Since: now.Since}
 		if now.Err != nil {
-			status.Error = now.Err.Error()
+			status.Error, status.Loopback = now.Err.Error(), errors.Is(now.Err, registration.ErrLoopback)
 		}
 		s.Registrations = append(s.Registrations, status)
 	}

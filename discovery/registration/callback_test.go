@@ -16,7 +16,7 @@ import (
 // from some moment on.
 func TestCallbackThatHangsOrPanicsHoldsUpNeitherDrainNorClose(t *testing.T) {
 	for _, how := range []string{"hangs", "panics"} {
-		for _, what := range []string{"Ready", "Arrivals", "Changed", "Attempted", "Advertised"} {
+		for _, what := range []string{"Ready", "Arrivals", "Changed", "Attempted"} {
 			for _, from := range []string{"the start", "later"} {
 				t.Run(what+" "+how+" from "+from, func(t *testing.T) {
 					in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
@@ -39,9 +39,8 @@ func TestCallbackThatHangsOrPanicsHoldsUpNeitherDrainNorClose(t *testing.T) {
 						cfg.Ready = func() error { do("Ready"); return nil }
 						cfg.Arrivals = func() uint64 { do("Arrivals"); return 0 }
 						cfg.Trace = &Trace{
-							Changed:    func(_, _ string, _, _ State, _ string) { do("Changed") },
-							Attempted:  func(_, _, _ string, _ error) { do("Attempted") },
-							Advertised: func(_, _, _ string, _ error) { do("Advertised") },
+							Changed:   func(_, _ string, _, _ State, _ string) { do("Changed") },
+							Attempted: func(_, _, _ string, _ error) { do("Attempted") },
 						}
 						r := begun(t, cfg)
 						misbehaves.set(errors.New("on"))

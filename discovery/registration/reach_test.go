@@ -7,9 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -115,25 +113,14 @@ func TestLoopbackIsNeverAdvertisedInSilence(t *testing.T) {
 				log := newLines()
 				var net here
 				net.plug("10.0.0.5")
-				var told atomic.Pointer[error]
 				cfg.Host, cfg.ConsulAddr, cfg.network, cfg.Log = "", consultest.Address, &net, slog.New(log)
-				cfg.Trace = &Trace{Advertised: func(_, _, host string, err error) {
-					if host != c.want {
-						t.Errorf("advertised %s; want %s", host, c.want)
-					}
-					told.Store(&err)
-				}}
 				r := begun(t, cfg)
-				synctest.Wait()
 				if got := seen(t, agent.Client(), r).Service.Address; got != c.want {
 					t.Errorf("address is %s; want %s", got, c.want)
 				}
 				s := r.Status()
 				if errors.Is(s.Err, ErrLoopback) != c.loopback || strings.Contains(s.Why, "set registration.Config.Host") != c.loopback {
 					t.Errorf("status is %+v; want it to say what to set: %t", s, c.loopback)
-				}
-				if errors.Is(*told.Load(), ErrLoopback) != c.loopback {
-					t.Errorf("the trace was told %v; want a loopback: %t", *told.Load(), c.loopback)
 				}
 				if n := log.count("WARN a loopback address is registered"); (n == 1) != c.loopback {
 					t.Errorf("warned %d times; want it said once: %t", n, c.loopback)

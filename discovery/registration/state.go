@@ -78,9 +78,6 @@ type Status struct {
 type Trace struct {
 	// Changed tells of a change of state.
 	Changed func(service, id string, from, to State, why string)
-	// Advertised tells of each entry that was written, and its host. err is not
-	// nil if others can't reach that: it wraps ErrLoopback.
-	Advertised func(service, id, host string, err error)
 	// Attempted tells of each question to Consul: err is nil if it succeeded. op is
 	// one of Ops. Where a process's registrations share an Agent, service and id
 	// are empty for what is asked for all of them.

@@ -253,9 +253,6 @@ func (l *life) register(ctx context.Context, host string, say word) error {
 		l.cfg.Log.Warn("a loopback address is registered, which only this machine can reach: set registration.Config.Host",
 			"service", l.cfg.Service, "id", l.cfg.ID, "err", unreachable)
 	}
-	if f := l.cfg.Trace.Advertised; f != nil {
-		l.calls.do(func() { f(l.cfg.Service, l.cfg.ID, host, unreachable) })
-	}
 	return nil
 }
 

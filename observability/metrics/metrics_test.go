@@ -275,10 +275,15 @@ func TestRegistrationsOfAProcessAreCountedByServiceAndState(t *testing.T) {
 	m := newOrder(t)
 	m.Watch(always(discovery.Status{Registrations: []discovery.RegistrationStatus{
 		{Service: "order", ID: "order-1", State: registration.StateRegistered},
-		{Service: "order", ID: "order-2", State: registration.StateRegistered},
+		{Service: "order", ID: "order-2", State: registration.StateRegistered, Loopback: true},
 		{Service: "order", ID: "order-3", State: registration.StateStarting},
 		{Service: "stock", ID: "stock-1", State: registration.StateDraining},
 	}}))
+	for service, want := range map[string]float64{"order": 1, "stock": 0} {
+		if got := value(t, m, `rollcall_registration_loopback{service="`+service+`"}`); got != want {
+			t.Errorf("%v of %s at a loopback; want %v", got, service, want)
+		}
+	}
 	for series, want := range map[string]float64{
 		`{service="order",state="registered"}`: 2,
 		`{service="order",state="starting"}`:   1,

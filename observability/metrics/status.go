@@ -69,6 +69,9 @@ var (
 	descFromDisk = prometheus.NewDesc("rollcall_snapshot_from_disk",
 		"1 while the set in use was read from disk because Consul has not answered since the start, else 0, by the service followed.",
 		[]string{"service", "peer"}, nil)
+	descLoopback = prometheus.NewDesc("rollcall_registration_loopback",
+		"This process's own instances that are registered at a loopback address, which no other machine can reach, by their service.",
+		[]string{"service"}, nil)
 	descState = prometheus.NewDesc("rollcall_registration_state",
 		"This process's own instances, by their service and the state that their entry in Consul is in.",
 		[]string{"service", "state"}, nil)
@@ -76,7 +79,7 @@ var (
 
 // Describe is for the registry.
 func (*statuses) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descInstances, descMissing, descMissingFor, descEjected, descAge, descFailing, descFromDisk, descState} {
+	for _, d := range []*prometheus.Desc{descInstances, descMissing, descMissingFor, descEjected, descAge, descFailing, descFromDisk, descState, descLoopback} {
 		out <- d
 	}
 }
@@ -120,6 +123,7 @@ func (c *statuses) Collect(out chan<- prometheus.Metric) {
 
 	peers := map[[2]string]*tally{} // by service and peer
 	own := map[string]map[registration.State]int{}
+	loopback := map[string]int{}
 	for _, w := range all {
 		status := w.mesh.Status()
 		for _, s := range status.Services {
@@ -136,6 +140,9 @@ func (c *statuses) Collect(out chan<- prometheus.Metric) {
 				own[r.Service] = map[registration.State]int{}
 			}
 			own[r.Service][r.State]++
+			if r.Loopback {
+				loopback[r.Service]++
+			}
 		}
 	}
 	for labels, t := range peers {
@@ -145,6 +152,7 @@ func (c *statuses) Collect(out chan<- prometheus.Metric) {
 		for _, state := range registration.States {
 			out <- prometheus.MustNewConstMetric(descState, prometheus.GaugeValue, float64(counts[state]), service, state.String())
 		}
+		out <- prometheus.MustNewConstMetric(descLoopback, prometheus.GaugeValue, float64(loopback[service]), service)
 	}
 }
 
