@@ -33,13 +33,20 @@ var bounds = map[string]judge.Bounds{
 	"disconnect":       {Posts: judge.Any, Recover: 40 * time.Second, Words: "back in use under whatever address it got"},
 	"all-critical":     {Values: map[string]judge.Range{panics: atLeast(1)}},
 	"maintenance":      {Values: map[string]judge.Range{late: exactly(0), left: exactly(1)}, Words: "no request to it from 1 s on, and our registration leaves it so"},
-	"swap":             {Values: map[string]judge.Range{misdirected: atLeast(1)}, Words: "none answered by the wrong service"},
-	"consul-refuses":   {Values: map[string]judge.Range{failing: exactly(1)}, Words: "set kept, said loudly"},
-	"users-killed":     {Excused: quickRefusal, Recover: time.Second, Words: "none that order can answer by itself; the rest a 503 problem in under 1 s"},
-	"disk-full":        {Excused: fullDisk, Words: "POSTs 503 or 507 problems, nothing half-written"},
-	"overload":         {Excused: shed, Recover: 2 * time.Second, Values: map[string]judge.Range{goodput: atLeast(0.8), slowdown: atMost(3)}, Words: "shed with 503 and Retry-After"},
-	"poison":           {Values: map[string]judge.Range{refused: atLeast(1)}, Words: "each bad entry counted with its reason"},
-	"clock":            {},
+	"rotate-token": {Recover: 5 * time.Second, Words: "20 s after the rotation a drain shows in the catalog, and an instance that leaves is gone from it", Values: map[string]judge.Range{
+		drainShows: atMost(5), blocked: exactly(0), tooMany: exactly(0),
+	}},
+	"two-agents": {Words: "a minute later the catalog has one entry for each instance, and the log says once what is wrong", Values: map[string]judge.Range{
+		tooMany: exactly(0), notThere: exactly(0), rewritten: exactly(0), told: atLeast(1), toldMost: atMost(1),
+	}},
+	"servers-wiped":  {Recover: 13 * time.Second, Words: "found within 12 s of the agent's having a leader, then mended"},
+	"swap":           {Values: map[string]judge.Range{misdirected: atLeast(1)}, Words: "none answered by the wrong service"},
+	"consul-refuses": {Values: map[string]judge.Range{failing: exactly(1)}, Words: "set kept, said loudly"},
+	"users-killed":   {Excused: quickRefusal, Recover: time.Second, Words: "none that order can answer by itself; the rest a 503 problem in under 1 s"},
+	"disk-full":      {Excused: fullDisk, Words: "POSTs 503 or 507 problems, nothing half-written"},
+	"overload":       {Excused: shed, Recover: 2 * time.Second, Values: map[string]judge.Range{goodput: atLeast(0.8), slowdown: atMost(3)}, Words: "shed with 503 and Retry-After"},
+	"poison":         {Values: map[string]judge.Range{refused: atLeast(1)}, Words: "each bad entry counted with its reason"},
+	"clock":          {},
 	"exactly-once": {Words: "of 1,000 orders by 20 clients every one is stored once, whatever happens to the instances", Values: map[string]judge.Range{
 		ordersAcknowledged: exactly(clients * ordersEach), ordersStored: exactly(clients * ordersEach), ordersDistinct: exactly(clients * ordersEach), integrityOK: exactly(1),
 	}},
@@ -58,6 +65,14 @@ const (
 	failing     = "gateway says that it can't ask Consul"
 	goodput     = "goodput to capacity"
 	slowdown    = "p99 of the accepted to that before"
+
+	drainShows = "a drain shows in the catalog after (s)"
+	blocked    = "words that ACLs kept from the catalog from 20 s on"
+	tooMany    = "entries that no instance has"
+	notThere   = "instances without a passing entry"
+	rewritten  = "entries written anew in the last 20 s"
+	told       = "instances that log the error"
+	toldMost   = "most such lines of one instance"
 
 	ordersAcknowledged = "orders acknowledged"
 	ordersStored       = "orders stored"

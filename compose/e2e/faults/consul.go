@@ -69,19 +69,25 @@ func wipeConsul(ctx context.Context, r *trial) error {
 		return err
 	}
 	r.start()
-	if err := r.docker(ctx, "rm", "--force", c.ID); err != nil {
-		return err
-	}
-	if err := r.docker(ctx, "volume", "rm", r.Project+"_consul-data"); err != nil {
-		return err
-	}
-	if _, err := r.Compose(ctx, "up", "--detach", "--no-recreate", "--no-deps", "consul"); err != nil {
+	if err := r.recreateServer(ctx, c); err != nil {
 		return err
 	}
 	if err := r.returns(ctx); err != nil {
 		return err
 	}
 	return r.recovered(ctx, "all are registered", r.usual)
+}
+
+// recreateServer removes Consul's server and its data, and makes a new one.
+func (r *trial) recreateServer(ctx context.Context, c fleet.Container) error {
+	if err := r.docker(ctx, "rm", "--force", c.ID); err != nil {
+		return err
+	}
+	if err := r.docker(ctx, "volume", "rm", r.Project+"_consul-data"); err != nil {
+		return err
+	}
+	_, err := r.Compose(ctx, "up", "--detach", "--no-recreate", "--no-deps", "consul")
+	return err
 }
 
 func pauseConsul(ctx context.Context, r *trial) error {
@@ -296,13 +302,9 @@ func maintenance(ctx context.Context, r *trial) error {
 
 // throughProxy puts a proxy of ours between the services and Consul.
 func throughProxy(ctx context.Context, r *trial) error {
-	out, err := r.Docker(ctx, "network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", r.Project+"_default")
+	host, err := r.host(ctx)
 	if err != nil {
 		return err
-	}
-	host, err := netip.ParseAddr(strings.TrimSpace(out))
-	if err != nil {
-		return notMade("the host has no address in the fleet's network: " + err.Error())
 	}
 	p, err := newProxy(ctx, host, r.ConsulURL())
 	if err != nil {

@@ -62,6 +62,10 @@ type trial struct {
 	stop  []func() // done after the row
 	proxy *proxy   // before Consul, in the rows that have one
 
+	tokens *tokens         // of the services, in the row that has them
+	fork   *fork           // before Consul, in the row that has two agents
+	agent  fleet.Container // a client agent, in the rows that have one
+
 	mu   sync.Mutex // guards seen
 	seen []scrape
 }

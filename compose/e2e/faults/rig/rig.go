@@ -37,8 +37,15 @@ type Rig struct {
 
 // New returns the rig of a fleet that is up, or will be. Close it.
 func New(f *fleet.Fleet) (*Rig, error) {
+	r := &Rig{Fleet: f, client: &http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}
+	return r.WithToken("")
+}
+
+// WithToken returns a rig of the same fleet whose Consul client has that ACL token. Closing either is enough.
+func (r *Rig) WithToken(token string) (*Rig, error) {
 	consul, err := api.NewClient(&api.Config{
-		Address: fmt.Sprintf("127.0.0.1:%d", f.Ports.Consul),
+		Address: fmt.Sprintf("127.0.0.1:%d", r.Ports.Consul),
+		Token:   token,
 		// A connection for each question: one that was opened to a Consul of before would fail the first question
 		// to the next.
 		HttpClient: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
@@ -46,7 +53,7 @@ func New(f *fleet.Fleet) (*Rig, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Rig{Fleet: f, Consul: consul, client: &http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}, nil
+	return &Rig{Fleet: r.Fleet, Consul: consul, client: r.client}, nil
 }
 
 // Close lets go of connections. The fleet stays.
