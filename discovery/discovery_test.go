@@ -67,7 +67,7 @@ func open(t *testing.T, cfg discovery.Config) *discovery.Mesh {
 // serve answers for a service until the test ends, and returns its port.
 func serve(t *testing.T, service string, handler http.Handler) int {
 	t.Helper()
-	server := httptest.NewServer(httpmesh.Guard(service, handler))
+	server := httptest.NewServer(httpmesh.RequireService(service, handler))
 	t.Cleanup(server.Close)
 	return server.Listener.Addr().(*net.TCPAddr).Port
 }
@@ -442,7 +442,7 @@ func TestTwoMeshesMeetThroughARealConsul(t *testing.T) {
 
 func Example() {
 	var source catalog.Fixed // a real program leaves Source out: then it is Consul
-	server := httptest.NewServer(httpmesh.Guard("user", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewServer(httpmesh.RequireService("user", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, `{"id":1,"name":"Alice"}`)
 	})))
 	defer server.Close()

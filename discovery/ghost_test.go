@@ -35,7 +35,7 @@ func beGhost(consul string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	server := httptest.NewServer(httpmesh.Guard("order", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ghost") })))
+	server := httptest.NewServer(httpmesh.RequireService("order", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ghost") })))
 	mesh, err := discovery.Open(context.Background(), discovery.Config{Consul: discovery.Consul{Address: consul}})
 	if err != nil {
 		fail(err)

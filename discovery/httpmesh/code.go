@@ -60,7 +60,7 @@ func (a *attempt) answerCode(resp *http.Response) outcome.Code {
 
 // foreign reports whether another server has answered than the one that was
 // picked: an instance that is missing may be gone, and its address another server's.
-// A handler of a service says its name (see Guard), so an answer without it was
+// A handler of a service says its name (see RequireService), so an answer without it was
 // given by none. What no handler gives, a protocol that was switched or a
 // connection that is refused, is believed.
 func (a *attempt) foreign(resp *http.Response) bool {

@@ -31,10 +31,10 @@
 //
 // # For servers
 //
-// [Guard] refuses requests that are meant for another service, [Deadline] ends those
+// [RequireService] refuses requests that are meant for another service, [Deadline] ends those
 // whose sender waits no longer. Both are of use without a Transport:
 //
-//	server.Handler = httpmesh.Guard("order", httpmesh.Deadline(handler))
+//	server.Handler = httpmesh.RequireService("order", httpmesh.Deadline(handler))
 //
 // # What it does not do
 //

@@ -15,7 +15,7 @@ import (
 
 func Example() {
 	// An instance of the service order.
-	server := httptest.NewServer(httpmesh.Guard("order", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewServer(httpmesh.RequireService("order", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprintf(w, "%s of %s", r.URL.Path, r.Host)
 	})))
 	defer server.Close()

@@ -60,7 +60,7 @@ func FuzzServiceHeader(f *testing.F) {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header[httpmesh.ServiceHeader] = []string{meant}
-		httpmesh.Guard("order", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served = true })).ServeHTTP(w, r)
+		httpmesh.RequireService("order", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served = true })).ServeHTTP(w, r)
 		if served != strings.EqualFold(meant, "order") {
 			t.Errorf("meant for %q: served %t", meant, served)
 		}

@@ -300,7 +300,7 @@ func TestAnswerIsFinalUnlessItSaysThatAnotherInstanceMayDo(t *testing.T) {
 }
 
 func guarded(service string) http.HandlerFunc {
-	return httpmesh.Guard(service, http.HandlerFunc(echo)).ServeHTTP
+	return httpmesh.RequireService(service, http.HandlerFunc(echo)).ServeHTTP
 }
 
 func TestMisdirectedRequestIsTriedElsewhere(t *testing.T) {

@@ -759,7 +759,7 @@ func refusing(t *testing.T) *httptest.Server {
 // Seen with http.Transport behind ReverseProxy: it closes the body on a refused
 // dial, and the second try ends in 502.
 func TestPostThroughReverseProxyArrivesIntactAtTheSecondInstance(t *testing.T) {
-	second := httptest.NewServer(httpmesh.Guard("order", http.HandlerFunc(echo)))
+	second := httptest.NewServer(httpmesh.RequireService("order", http.HandlerFunc(echo)))
 	defer second.Close()
 	var source catalog.Fixed
 	listed(t, &source, refusing(t), second)
@@ -859,7 +859,7 @@ func TestRealResetIsRepeatedForGetOnly(t *testing.T) {
 func TestManyGoroutinesShareATransportWhileInstancesComeAndGo(t *testing.T) {
 	var servers []*httptest.Server
 	for range 3 {
-		s := httptest.NewServer(httpmesh.Guard("order", http.HandlerFunc(echo)))
+		s := httptest.NewServer(httpmesh.RequireService("order", http.HandlerFunc(echo)))
 		defer s.Close()
 		servers = append(servers, s)
 	}

@@ -36,7 +36,7 @@ type answers struct {
 // instance starts one copy of the service until the test ends.
 func (a *answers) instance(t *testing.T, service, id string) catalog.Instance {
 	t.Helper()
-	server := httptest.NewServer(httpmesh.Guard(service, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewServer(httpmesh.RequireService(service, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			t.Error(err)

@@ -30,7 +30,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	server := httptest.NewServer(httpmesh.Guard("user", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewServer(httpmesh.RequireService("user", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"id":%s,"name":"Alice"}`, r.URL.Path[len("/users/"):])
 	})))
 	defer server.Close()

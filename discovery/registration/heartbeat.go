@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
+	"github.com/rollcall-mesh/rollcall/internal/clip"
 )
 
 // What the heartbeat check says. The outputs are constant: a heartbeat that
@@ -39,11 +40,7 @@ func (l *life) word(ctx context.Context) word {
 	if err == nil {
 		return word{api.HealthPassing, servingOutput}
 	}
-	reason := strings.ToValidUTF8(err.Error(), "?")
-	if len(reason) > maxReasonBytes {
-		reason = strings.ToValidUTF8(reason[:maxReasonBytes], "")
-	}
-	return word{api.HealthCritical, notReadyPrefix + reason}
+	return word{api.HealthCritical, notReadyPrefix + clip.To(maxReasonBytes-len("…"), strings.ToValidUTF8(err.Error(), "?"))}
 }
 
 // beat tells the heartbeat check's word.

@@ -295,7 +295,7 @@ func TestAddressesThatBelongToAnotherServiceAre503(t *testing.T) {
 	d := open(t, options{})
 	var moved []catalog.Instance
 	for n := range 2 {
-		s := httptest.NewServer(httpmesh.Guard("user", http.NotFoundHandler()))
+		s := httptest.NewServer(httpmesh.RequireService("user", http.NotFoundHandler()))
 		t.Cleanup(s.Close)
 		at := netip.MustParseAddrPort(s.Listener.Addr().String())
 		moved = append(moved, catalog.Instance{ID: fmt.Sprint("order-", n), Host: at.Addr().String(), Port: int(at.Port())})

@@ -106,7 +106,7 @@ func TestPostWithoutAKeyThatWasNotWorkedOnIsSentElsewhere(t *testing.T) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		},
 		"misdirected": func(w http.ResponseWriter, r *http.Request) {
-			httpmesh.Guard("order", http.NotFoundHandler()).ServeHTTP(w, r)
+			httpmesh.RequireService("order", http.NotFoundHandler()).ServeHTTP(w, r)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -36,7 +36,7 @@ func instanceAt(address net.Addr) catalog.Instance {
 }
 
 func TestUserIsAskedThroughTheMeshAndItsAbsenceDegradesReads(t *testing.T) {
-	user := httptest.NewServer(httpmesh.Guard("user", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	user := httptest.NewServer(httpmesh.RequireService("user", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/users/1" {
 			http.NotFound(w, r)
 			return
@@ -79,7 +79,7 @@ func TestUserIsAskedThroughTheMeshAndItsAbsenceDegradesReads(t *testing.T) {
 	check("a dead instance", "GET", "/orders/3", 503, "")
 	check("a dead instance", "POST", "/orders/1", 503, "")
 
-	astray := httptest.NewServer(httpmesh.Guard("order", http.NotFoundHandler()))
+	astray := httptest.NewServer(httpmesh.RequireService("order", http.NotFoundHandler()))
 	t.Cleanup(astray.Close)
 	if err := source.Set("user", instanceAt(astray.Listener.Addr())); err != nil {
 		t.Fatal(err)

@@ -49,7 +49,7 @@ func run() error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.Handle("GET /welcome/{name}", kithttp.NewServer(welcome(greet), decodeName, encodeText))
-	server := &http.Server{Handler: httpmesh.Guard("welcome", mux), ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: httpmesh.RequireService("welcome", mux), ReadHeaderTimeout: 5 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 

@@ -40,7 +40,7 @@ func TestProgramShowsWhatItDoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	var asked string
-	user := httptest.NewServer(httpmesh.Guard("user", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	user := httptest.NewServer(httpmesh.RequireService("user", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked = r.Header.Get("X-Request-Id")
 		_, _ = io.WriteString(w, "Ann owes nothing.")
 	})))

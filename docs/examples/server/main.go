@@ -39,7 +39,7 @@ func run() error {
 	mux.HandleFunc("GET /greet/{name}", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "Hello, %s!\n", r.PathValue("name"))
 	})
-	server := &http.Server{Handler: httpmesh.Guard("greeter", mux), ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: httpmesh.RequireService("greeter", mux), ReadHeaderTimeout: 5 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 

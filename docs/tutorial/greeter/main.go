@@ -40,7 +40,7 @@ func main() {
 		}
 		fmt.Fprintf(w, "Hello, %s!\n", user.Name)
 	})
-	server := &http.Server{Addr: ":8080", Handler: httpmesh.Guard("greeter", http.DefaultServeMux), ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Addr: ":8080", Handler: httpmesh.RequireService("greeter", http.DefaultServeMux), ReadHeaderTimeout: 5 * time.Second}
 	go func() {
 		if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 			log.Fatal(err)

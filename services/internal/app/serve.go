@@ -180,7 +180,7 @@ func (s *service) start(ctx context.Context, p Process) error {
 	s.traffic = web.New(web.Config{Limits: s.settings.traffic(parts.Stream), Edge: s.spec.Edge, Metrics: s.metrics.Server(), Log: s.log}) //nolint:contextcheck // as above
 	for n, handler := range handlers {
 		if !s.spec.Edge {
-			handler = httpmesh.Guard(s.spec.Name, httpmesh.Deadline(handler))
+			handler = httpmesh.RequireService(s.spec.Name, httpmesh.Deadline(handler))
 		}
 		s.serving.Go(func() { s.failed <- s.traffic.Serve(at[n], handler) })
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 )
 
-func TestGuardServesWhatIsMeantForItOrForNobodyInParticular(t *testing.T) {
+func TestServiceGetsWhatIsMeantForItOrForNoneInParticular(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		header []string
@@ -27,7 +27,7 @@ func TestGuardServesWhatIsMeantForItOrForNobodyInParticular(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			served := false
-			guard := httpmesh.Guard("order", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			guard := httpmesh.RequireService("order", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				served = true
 				if diff := cmp.Diff(c.header, r.Header.Values(httpmesh.ServiceHeader)); diff != "" {
 					t.Errorf("the header changed: %s", diff)
@@ -50,11 +50,11 @@ func TestGuardServesWhatIsMeantForItOrForNobodyInParticular(t *testing.T) {
 	}
 }
 
-func TestGuardRefusesWithAProblemAndClosesTheConnection(t *testing.T) {
+func TestRequestForAnotherServiceIsAProblemAndClosesTheConnection(t *testing.T) {
 	r := httptest.NewRequestWithContext(t.Context(), "GET", "/orders/1?secret=1", nil)
 	r.Header.Set(httpmesh.ServiceHeader, `us"er`)
 	w := httptest.NewRecorder()
-	httpmesh.Guard("order", http.NotFoundHandler()).ServeHTTP(w, r)
+	httpmesh.RequireService("order", http.NotFoundHandler()).ServeHTTP(w, r)
 	var got map[string]any
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func TestRefusalNamesAForeignServiceInWholeCharactersAndAnswersHEADWithoutABody(
 		r := httptest.NewRequestWithContext(t.Context(), method, "/a%20b", nil)
 		r.Header.Set(httpmesh.ServiceHeader, "a"+strings.Repeat("é", 60))
 		w := httptest.NewRecorder()
-		httpmesh.Guard("order", http.NotFoundHandler()).ServeHTTP(w, r)
+		httpmesh.RequireService("order", http.NotFoundHandler()).ServeHTTP(w, r)
 		body := w.Body.String()
 		if w.Code != http.StatusMisdirectedRequest || (method == http.MethodHead) != (body == "") || strings.Contains(body, `\x`) {
 			t.Errorf("%s: got %d %q; want a 421, the name in whole characters, and no body for HEAD", method, w.Code, body)

@@ -12,7 +12,7 @@ import (
 // Transport carries it. In an answer it names the service that has answered.
 const ServiceHeader = "Rollcall-Service"
 
-// Guard keeps requests for other services from next: addresses are reused, and
+// RequireService keeps requests for other services from next: addresses are reused, and
 // what was an order may be a user a second later. A request whose ServiceHeader
 // names another service than this one (case does not matter) is answered 421
 // Misdirected Request (RFC 9110, section 15.5.20) with a problem (RFC 9457), and
@@ -23,7 +23,7 @@ const ServiceHeader = "Rollcall-Service"
 // An answer to a request with the header has it too. A Transport that has seen
 // that of a service does not take another server's answer, a proxy's 404 for
 // one, for that of an instance which has vanished from the registry.
-func Guard(service string, next http.Handler) http.Handler {
+func RequireService(service string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		said := r.Header.Values(ServiceHeader)
 		for _, meant := range said {
