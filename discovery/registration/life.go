@@ -157,7 +157,7 @@ func (l *life) rewriteAt(s *sight) time.Time {
 	case !l.shown:
 		return later(l.written.at.Add(unseenAfter), l.retry.until)
 	case !l.heard:
-		return later(l.toldAt.Add(within), l.retry.until)
+		return later(later(l.toldAt.Add(within), l.writeAt), l.retry.until)
 	case l.token != l.written.token:
 		// The agent tells the servers of the entry with the token that it was
 		// registered with, for as long as that is one.
