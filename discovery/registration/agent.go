@@ -40,6 +40,7 @@ type Agent struct {
 	learned chan string      // holds one: the node that an entry was written to
 	hurries [2]chan struct{} // hold one each: something was written
 
+	failed  int // in a row; run's own
 	end     context.CancelFunc
 	ended   chan struct{}
 	closing sync.Once
@@ -63,6 +64,9 @@ type AgentConfig struct {
 	// another agent where the address leads to several. nil waits until they end
 	// by themselves.
 	CloseIdle func()
+	// Recovered is called when Consul answers again after it did not. It must not
+	// wait. nil means none.
+	Recovered func()
 	// Trace is told of the questions that are no single registration's: service
 	// and ID are empty. nil means none.
 	Trace *Trace
@@ -81,6 +85,9 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 	}
 	if cfg.CloseIdle == nil {
 		cfg.CloseIdle = func() {}
+	}
+	if cfg.Recovered == nil {
+		cfg.Recovered = func() {}
 	}
 	if cfg.Trace == nil {
 		cfg.Trace = &Trace{}
@@ -203,7 +210,6 @@ func (a *Agent) run(ctx context.Context) {
 		wait   backoff
 		held   = cuts{wait: holdServices}
 		warned bool
-		failed int
 	)
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -218,7 +224,7 @@ func (a *Agent) run(ctx context.Context) {
 		}
 		lasted := time.Since(began)
 		if up {
-			wait, warned, failed = backoff{}, false, 0
+			wait, warned = backoff{}, false
 			held.ended(lasted, err)
 			if lasted < lookSpacing {
 				pause(ctx, lookSpacing-lasted, nil)
@@ -232,10 +238,10 @@ func (a *Agent) run(ctx context.Context) {
 		if err == nil {
 			continue
 		}
-		failed++
+		a.failed++
 		wait.failed(err)
 		a.publish(sight{err: err, away: away})
-		if failed >= 2 && !warned {
+		if a.failed >= 2 && !warned {
 			warned = true
 			a.warn(err)
 		}
@@ -243,6 +249,14 @@ func (a *Agent) run(ctx context.Context) {
 		pause(ctx, lookSpacing-time.Since(began), nil)
 	}
 	a.publish(sight{err: context.Canceled, away: true})
+}
+
+// up notes that Consul was asked and has answered.
+func (a *Agent) up() {
+	if a.failed > 0 {
+		a.failed = 0
+		a.calls.do(a.cfg.Recovered)
+	}
 }
 
 func (a *Agent) warn(err error) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -277,3 +278,25 @@ func impatient(t *testing.T, agent *consultest.Agent, limit time.Duration, how s
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestRecoveredIsToldOfEachReturnOfConsulsOnce(t *testing.T) {
+	in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
+		var returns atomic.Int32
+		shared, err := NewAgent(AgentConfig{Client: cfg.Client, Log: cfg.Log, Recovered: func() { returns.Add(1) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer shared.Close()
+		cfg.Agent = shared
+		begun(t, cfg)
+		for n := range int32(3) {
+			if got := returns.Load(); got != n {
+				t.Errorf("told %d times after %d outages; want as many", got, n)
+			}
+			agent.Break("", consultest.Refuse())
+			time.Sleep(10 * time.Second)
+			agent.Mend()
+			time.Sleep(10 * time.Second)
+		}
+	})
+}

@@ -162,6 +162,7 @@ func (a *Agent) follow(ctx context.Context, s sight, wait time.Duration) (up boo
 		}
 	}
 	if s.node == "" {
+		a.up()
 		a.publish(s) // an entry may be written, and tells the node
 		if s.node = a.untilLearned(ctx); s.node == "" {
 			return true, ctx.Err()
@@ -185,6 +186,7 @@ func (a *Agent) follow(ctx context.Context, s sight, wait time.Duration) (up boo
 			ans.change(&s)
 			if s.entries != nil && s.checks != nil {
 				up, doubts = true, a.doubts
+				a.up()
 			}
 			a.publish(s)
 		}
