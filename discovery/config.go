@@ -82,8 +82,8 @@ type Consul struct {
 	DialTimeout time.Duration
 	// Client replaces all of the above but Address, which says where it goes to:
 	// a registration finds its own address by the way there. It needs
-	// Watch.MaxQueries connections and some 20 more, and must have no time limit
-	// for whole calls, since some wait for half a minute. Close leaves its
+	// Watch.MaxQueries connections and three more, and must have no time limit
+	// for whole calls, since some wait for a minute. Close leaves its
 	// connections open. nil means one that is made of the above.
 	Client *api.Client
 }
