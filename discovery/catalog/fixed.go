@@ -7,10 +7,12 @@ import (
 )
 
 // Fixed is a Source whose sets are given, not looked up: for a service outside
-// the registry, and for tests. The zero value offers nothing.
+// the registry, and for tests. The zero value offers nothing. It keeps what was
+// Set, and nothing for other names that are asked for.
 type Fixed struct {
 	mu    sync.Mutex // guards what follows
 	feeds map[string]*Feed
+	grown chan struct{} // closed when feeds has a new name; nil before it is needed
 }
 
 // Set replaces the set of a service's instances. The instances' Service is
@@ -31,29 +33,51 @@ func (f *Fixed) Set(service string, instances ...Instance) error {
 		}
 		set = append(set, i)
 	}
-	now := time.Now()
-	feed := f.feed(service)
-	feed.Publish(set, now)
-	feed.Confirm(now)
+	f.publish(service, set)
 	return nil
 }
 
 // Latest returns the service's set, an empty one if none was given.
 func (f *Fixed) Latest(ctx context.Context, service string) (*Snapshot, error) {
-	return f.feed(service).Latest(ctx)
+	f.mu.Lock()
+	feed := f.feeds[service]
+	f.mu.Unlock()
+	if feed == nil {
+		return f.newest(service), nil
+	}
+	return feed.Latest(ctx)
 }
 
-func (f *Fixed) feed(service string) *Feed {
+// newest returns the service's snapshot. That of a name without a set is empty,
+// and superseded when any name has its first set: no name but those is kept.
+func (f *Fixed) newest(service string) *Snapshot {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if feed := f.feeds[service]; feed != nil {
+		return feed.Current()
+	}
+	if f.grown == nil {
+		f.grown = make(chan struct{})
+	}
+	return &Snapshot{service: service, at: time.Now(), superseded: f.grown, fixed: f}
+}
+
+func (f *Fixed) publish(service string, set []Instance) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
 	feed := f.feeds[service]
 	if feed == nil {
 		feed = NewFeed(service)
-		feed.Publish(nil, time.Now())
 		if f.feeds == nil {
 			f.feeds = map[string]*Feed{}
 		}
 		f.feeds[service] = feed
+		if f.grown != nil {
+			defer close(f.grown) // after there is something to find
+			f.grown = nil
+		}
 	}
-	return feed
+	feed.Publish(set, now)
+	feed.Confirm(now)
 }

@@ -32,13 +32,15 @@ var (
 )
 
 // Snapshot is the set of instances of one service at one time. It never
-// changes, except that it learns when it was last proven true.
+// changes, except that it learns when it was last proven true. The zero value is
+// the empty set of no service, which nothing ever supersedes.
 type Snapshot struct {
 	service    string
 	instances  []Instance
 	at         time.Time
 	superseded chan struct{}
-	feed       *Feed
+	feed       *Feed  // where newer ones come from
+	fixed      *Fixed // the same, for a name without a feed
 }
 
 // Service returns the name of the service.
@@ -69,8 +71,21 @@ func (s *Snapshot) Superseded() <-chan struct{} { return s.superseded }
 // Newest returns the service's snapshot as it is now, s itself if that is the one;
 // nil when the source has stopped following the service. Unlike Latest it does
 // not count as asking for the service.
-func (s *Snapshot) Newest() *Snapshot { return s.feed.Current() }
+func (s *Snapshot) Newest() *Snapshot {
+	switch {
+	case s.feed != nil:
+		return s.feed.Current()
+	case s.fixed != nil:
+		return s.fixed.newest(s.service)
+	}
+	return nil
+}
 
 // Freshness returns the time of the last answer that proves the set, and the
 // trouble that the source has had with the registry since then: nil if none.
-func (s *Snapshot) Freshness() (time.Time, error) { return s.feed.freshness() }
+func (s *Snapshot) Freshness() (time.Time, error) {
+	if s.feed == nil {
+		return time.Time{}, nil
+	}
+	return s.feed.freshness()
+}
