@@ -50,7 +50,8 @@ type Config struct {
 	// start while Consul is away: then it is used, marked catalog.ErrFromDisk,
 	// until Consul answers. "" means that nothing is kept. The folder is made if
 	// it is not there; it belongs to one mesh, and may be shared by processes of
-	// one user. An error of New says that it can't be used.
+	// one user. It and its files must be this user's or root's, and not open to
+	// others to write. An error of New says that it can't be used.
 	Dir string
 	// DirMaxAge is how old the last proof of a set in Dir may be for it to be
 	// used. 0 means 24h, or StaleFor if that is shorter. Longer bridges a longer

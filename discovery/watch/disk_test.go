@@ -18,6 +18,10 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 )
 
+// folder is one that a Watcher makes for itself: that of t.TempDir may be open to
+// the group, by the umask.
+func folder(t *testing.T) string { return filepath.Join(t.TempDir(), "snapshots") }
+
 // remembers runs a first Watcher on the set, so that the folder holds it.
 func remembers(t *testing.T, dir string, entries ...*api.ServiceEntry) {
 	t.Helper()
@@ -45,7 +49,7 @@ func TestStartWithoutConsulBeginsWithTheSetOnDiskAndSaysSo(t *testing.T) {
 		"not ready": {reply{index: "1", leader: true}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := folder(t)
 			remembers(t, dir, entry("a"), entry("b", check("critical", "down")), entry("c", check("critical", "draining")))
 			var lines strings.Builder
 			up := false
@@ -88,7 +92,7 @@ func TestStartWithoutConsulBeginsWithTheSetOnDiskAndSaysSo(t *testing.T) {
 }
 
 func TestConsulThatAnswersIsBelievedAndTheDiskIsNot(t *testing.T) {
-	dir := t.TempDir()
+	dir := folder(t)
 	remembers(t, dir, entry("a"), entry("b"))
 	follow(t, Config{Dir: dir}, func(c call) reply {
 		return reply{index: "9", leader: true, hang: c.kind == block, after: diskAfter / 2, body: body(entry("b"))}
@@ -100,7 +104,7 @@ func TestConsulThatAnswersIsBelievedAndTheDiskIsNot(t *testing.T) {
 }
 
 func TestWhatVanishedBetweenDiskAndFirstAnswerIsMissingForAWhile(t *testing.T) {
-	dir := t.TempDir()
+	dir := folder(t)
 	remembers(t, dir, entry("a"), entry("b"))
 	up := false
 	follow(t, Config{Dir: dir}, func(c call) reply {
@@ -180,7 +184,7 @@ func TestSnapshotFileIsWrittenWholeForItsOwnerOnlyAndFollowsTheSet(t *testing.T)
 }
 
 func TestServiceThatNobodyOffersCostsNoFile(t *testing.T) {
-	dir := t.TempDir()
+	dir := folder(t)
 	follow(t, Config{Dir: dir}, func(c call) reply {
 		return reply{index: "7", leader: true, hang: c.kind == block}
 	}, func(t *testing.T, w *Watcher, _ *script) {
@@ -266,7 +270,7 @@ func TestBadSnapshotFileIsWarnedOfAndIgnored(t *testing.T) {
 		"from the future":  {aged: -2 * time.Hour, why: "from the future"},
 		"almost old":       {aged: 23 * time.Hour, why: ""},
 		"a little ahead":   {aged: -30 * time.Second, why: ""},
-		"others may write": {mode: 0o666, why: "permissions"},
+		"others may write": {mode: 0o666, why: "permissions -rw-rw-rw-; want"},
 		"too large": {spoil: func(s string) string {
 			return strings.Replace(s, `"id":"a"`, `"id":"a"`+strings.Repeat(" ", maxFile), 1)
 		}, why: fmt.Sprint(maxFile)},
@@ -275,7 +279,7 @@ func TestBadSnapshotFileIsWarnedOfAndIgnored(t *testing.T) {
 			if c.mode != 0 && runtime.GOOS == "windows" {
 				t.Skip("no such permissions here")
 			}
-			dir := t.TempDir()
+			dir := folder(t)
 			var lines strings.Builder
 			var failed []error
 			trace := &Trace{Failed: func(_ string, err error) { failed = append(failed, err) }}
@@ -310,7 +314,7 @@ func TestBadSnapshotFileIsWarnedOfAndIgnored(t *testing.T) {
 }
 
 func TestSetOnDiskIsNoOlderThanStaleForAllows(t *testing.T) {
-	dir := t.TempDir()
+	dir := folder(t)
 	follow(t, Config{Dir: dir, StaleFor: time.Minute}, away, func(t *testing.T, w *Watcher, _ *script) {
 		if err := os.WriteFile(filepath.Join(dir, "order.json"), []byte(file(t, time.Now().Add(-30*time.Second))), 0o600); err != nil {
 			t.Fatal(err)
@@ -343,7 +347,7 @@ func TestDiskThatFailsLaterIsWarnedOfOnceAndCostsNothing(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("a folder in use can't be removed here")
 	}
-	dir := filepath.Join(t.TempDir(), "gone")
+	dir := folder(t)
 	var lines strings.Builder
 	n := 1
 	follow(t, Config{Dir: dir, Log: slog.New(slog.NewTextHandler(&lines, nil))}, func(c call) reply {
@@ -373,7 +377,10 @@ func TestDiskThatFailsLaterIsWarnedOfOnceAndCostsNothing(t *testing.T) {
 }
 
 func TestWhatADeadProcessLeftHalfWrittenIsRemoved(t *testing.T) {
-	dir := t.TempDir()
+	dir := folder(t)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	old, young, other := filepath.Join(dir, tempPrefix+"1"), filepath.Join(dir, tempPrefix+"2"), filepath.Join(dir, "order.json")
 	for _, name := range []string{old, young, other} {
 		if err := os.WriteFile(name, []byte("x"), 0o600); err != nil {

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -45,13 +44,16 @@ const (
 	tempOld = time.Minute
 )
 
-// openStore makes the folder, if it is not there, and makes sure that it can be
-// written to.
+// openStore makes the folder, if it is not there, and makes sure that it is ours
+// and can be written to.
 func openStore(dir string, maxAge time.Duration, log *slog.Logger) (*store, error) {
 	bad := func(err error) (*store, error) {
 		return nil, fmt.Errorf("watch: Dir is %q; want a folder that can be written to: %w", dir, err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return bad(err)
+	}
+	if err := checkFolder(dir); err != nil {
 		return bad(err)
 	}
 	f, err := os.CreateTemp(dir, tempPrefix)
@@ -64,6 +66,25 @@ func openStore(dir string, maxAge time.Duration, log *slog.Logger) (*store, erro
 	s := &store{dir: dir, maxAge: maxAge, log: log, wake: make(chan struct{}, 1), pending: map[string]*record{}}
 	s.sweep()
 	return s, nil
+}
+
+// checkFolder says why what lies in the folder can't be trusted: whoever writes it
+// says where our requests go. What is above the folder is not looked at.
+func checkFolder(dir string) error {
+	link, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	folder, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	for _, info := range []os.FileInfo{link, folder} {
+		if err := checkOwner(info); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sweep removes what processes that died left half-written.
@@ -168,7 +189,17 @@ func (s *store) load(service string, now time.Time) (*record, error) {
 	bad := func(format string, args ...any) (*record, error) {
 		return nil, fmt.Errorf("%s: %w", s.path(service), fmt.Errorf(format, args...))
 	}
-	f, err := os.Open(s.path(service))
+	link, err := os.Lstat(s.path(service))
+	switch {
+	case err != nil:
+		return nil, err
+	case link.Mode()&os.ModeSymlink != 0:
+		return bad("is a symbolic link; want a file")
+	}
+	if err := checkFolder(s.dir); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.dir, err)
+	}
+	f, err := os.OpenFile(s.path(service), os.O_RDONLY|openSafely, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -179,10 +210,12 @@ func (s *store) load(service string, now time.Time) (*record, error) {
 		return nil, err
 	case !info.Mode().IsRegular():
 		return bad("is no file")
-	case runtime.GOOS != "windows" && info.Mode().Perm()&0o022 != 0:
-		// Whoever writes it says where our requests go.
-		return bad("has permissions %v; want none for others to write", info.Mode().Perm())
-	case info.Size() > maxFile:
+	}
+	// The open file is judged, so that it is the one that is read.
+	if err := checkOwner(info); err != nil {
+		return bad("%w", err)
+	}
+	if info.Size() > maxFile {
 		return bad("is %d bytes; want at most %d", info.Size(), maxFile)
 	}
 	r, err := decodeRecord(service, f, now)
