@@ -38,7 +38,8 @@ type Config struct {
 	// 10 minutes.
 	IdleFor time.Duration
 	// MaxServices bounds the number of services followed at a time. 0 means
-	// 1,000.
+	// 1,000. When there are as many, a name without an instance makes room for
+	// another: that which was asked for longest ago, and is not pinned.
 	MaxServices int
 	// MaxQueries bounds the number of blocking queries at a time, each of
 	// which holds a connection. 0 means 64; at most 183, for Consul refuses
@@ -124,7 +125,8 @@ type Trace struct {
 	// Missing hears of an instance that vanished and is kept until its
 	// MissingUntil.
 	Missing func(service string, i catalog.Instance)
-	// Forgot hears of a service that is followed no more, since nobody asked.
+	// Forgot hears of a service that is followed no more: it was not asked for, or
+	// had no instance and made room for another.
 	Forgot func(service string)
 	// Regressed hears of an index below the last one that was believed: Consul
 	// lost its catalog, or a snapshot of it was restored. Whoever has an entry

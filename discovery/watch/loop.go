@@ -68,12 +68,19 @@ func (w *Watcher) run(ctx context.Context, f *follower) {
 		return restart
 	}
 
-	reason := catalog.ErrClosed
 	defer func() {
+		reason := catalog.ErrClosed
+		if errors.Is(context.Cause(ctx), errForgotten) {
+			reason = errForgotten
+		}
 		cancel()
 		queries.Wait()
+		f.stop(nil)
 		l.save(l.proven.After(l.saved))
 		f.feed.Close(reason)
+		if reason == errForgotten {
+			w.cfg.Trace.forgot(f.service)
+		}
 	}()
 
 	current := fetch
@@ -116,8 +123,7 @@ func (w *Watcher) run(ctx context.Context, f *follower) {
 			}
 			l.tellStale(now)
 			if !now.Before(w.idleAt(f)) && w.forget(f) {
-				reason = errForgotten
-				w.cfg.Trace.forgot(f.service)
+				f.stop(errForgotten)
 				return
 			}
 		}

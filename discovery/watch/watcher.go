@@ -39,6 +39,7 @@ type Watcher struct {
 
 	mu     sync.Mutex // held to replace followers; guards what follows
 	closed bool
+	room   time.Time // when making room for a name is free again: see makeRoom
 }
 
 // follower is what readers see of a service that is followed.
@@ -48,6 +49,7 @@ type follower struct {
 	began   time.Time
 	asked   atomic.Int64 // when last, in nanoseconds since the Watcher began
 	pinned  atomic.Bool
+	stop    context.CancelCauseFunc
 }
 
 // New returns a Watcher that follows nothing yet; an error means a wrong
@@ -65,7 +67,11 @@ func New(cfg Config) (*Watcher, error) {
 		quick:    newGate(maxQuick),
 		cancel:   cancel,
 	}
-	w.start = func(f *follower) { w.running.Go(func() { w.run(ctx, f) }) }
+	w.start = func(f *follower) {
+		var following context.Context
+		following, f.stop = context.WithCancelCause(ctx)
+		w.running.Go(func() { w.run(following, f) })
+	}
 	w.followers.Store(&map[string]*follower{})
 	saving, saved := context.WithCancel(context.Background())
 	w.saved = saved
@@ -203,16 +209,57 @@ func (w *Watcher) follow(service string) (*follower, error) {
 		return f, nil
 	case w.closed:
 		return nil, fmt.Errorf("follow %s: %w", service, catalog.ErrClosed)
-	case len(followers) >= w.cfg.MaxServices:
-		return nil, fmt.Errorf("follow %s: %w (%d already)", service, catalog.ErrTooManyServices, len(followers))
+	}
+	var out *follower
+	if len(followers) >= w.cfg.MaxServices {
+		if out = w.makeRoom(followers); out == nil {
+			return nil, fmt.Errorf("follow %s: %w (%d already)", service, catalog.ErrTooManyServices, len(followers))
+		}
 	}
 	f := &follower{service: service, feed: catalog.NewFeed(service), began: time.Now()}
 	f.asked.Store(int64(time.Since(w.began)))
 	followers = maps.Clone(followers)
+	if out != nil {
+		delete(followers, out.service)
+		out.stop(errForgotten)
+	}
 	followers[service] = f
 	w.followers.Store(&followers)
 	w.start(f)
 	return f, nil
+}
+
+// A name costs Consul a question or two. So that names from requests can't become
+// a flood of them, room is made roomBurst times at once and then every roomEvery.
+const (
+	roomEvery = 100 * time.Millisecond
+	roomBurst = 10
+)
+
+// makeRoom returns the follower that is to go for another's sake: of the names
+// without an instance, the one that was asked for longest ago; nil if there is
+// none, or if room was made too often of late. The caller holds mu.
+func (w *Watcher) makeRoom(followers map[string]*follower) *follower {
+	now := time.Now()
+	if w.room.Sub(now) > (roomBurst-1)*roomEvery {
+		return nil
+	}
+	var out *follower
+	for _, f := range followers {
+		if s := f.feed.Current(); s == nil || s.Len() > 0 || f.pinned.Load() {
+			continue
+		}
+		if out == nil || f.asked.Load() < out.asked.Load() {
+			out = f
+		}
+	}
+	if out != nil {
+		if w.room.Before(now) {
+			w.room = now
+		}
+		w.room = w.room.Add(roomEvery)
+	}
+	return out
 }
 
 // idleAt returns when nobody will have asked for the service for too long.

@@ -113,6 +113,73 @@ func TestOneServiceTooManyIsAnError(t *testing.T) {
 	})
 }
 
+// nobody answers that there is no instance, unless the service is real.
+func nobody(c call) reply {
+	if strings.HasPrefix(c.service, "real") {
+		return steady(c)
+	}
+	return reply{index: "7", leader: true, hang: c.kind == block}
+}
+
+func TestNamesThatNobodyOffersAreTheFirstToGoWhenTheLimitOfNamesIsReached(t *testing.T) {
+	var mu sync.Mutex
+	var forgot []string
+	trace := &Trace{Forgot: func(service string) {
+		mu.Lock()
+		defer mu.Unlock()
+		forgot = append(forgot, service)
+	}}
+	follow(t, Config{MaxServices: 5, Trace: trace}, nobody, func(t *testing.T, w *Watcher, _ *script) {
+		if err := w.Pin("pinned"); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"real-1", "void-1", "void-2", "void-3"} {
+			if _, err := w.Latest(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+			settle(2 * time.Second)
+		}
+		void, err := w.Latest(t.Context(), "void-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"real-2", "real-3", "real-4"} {
+			if s, err := w.Latest(t.Context(), name); err != nil || s.Len() != 1 {
+				t.Errorf("%s: got %v and %v; want its instance", name, s, err)
+			}
+		}
+		settle(0)
+		if got, want := w.Following(), []string{"pinned", "real-1", "real-2", "real-3", "real-4"}; !slices.Equal(got, want) {
+			t.Errorf("following %q; want %q", got, want)
+		}
+		if slices.Sort(forgot); !slices.Equal(forgot, []string{"void-1", "void-2", "void-3"}) {
+			t.Errorf("told of %q; want the three without an instance", forgot)
+		}
+		if void.Newest() != nil {
+			t.Error("the reader of a name that made room was not told")
+		}
+		// What is offered or pinned stays.
+		if _, err := w.Latest(t.Context(), "real-5"); !errors.Is(err, catalog.ErrTooManyServices) {
+			t.Errorf("got %v; want %v", err, catalog.ErrTooManyServices)
+		}
+	})
+}
+
+func TestFloodOfNamesThatNobodyOffersCostsConsulABoundedNumberOfQuestions(t *testing.T) {
+	follow(t, Config{MaxServices: 100}, nobody, func(t *testing.T, w *Watcher, s *script) {
+		for n := range 6000 {
+			_, _ = w.Latest(t.Context(), fmt.Sprint("void-", n))
+			time.Sleep(10 * time.Millisecond)
+		}
+		if n := len(s.asked(fetch)); n < 600 || n > 100+600+2*roomBurst {
+			t.Errorf("%d names cost %d first questions in a minute; want 10 a second", 6000, n)
+		}
+		if n := len(w.Following()); n != 100 {
+			t.Errorf("following %d; want 100", n)
+		}
+	})
+}
+
 func TestForgottenServiceMakesRoomForAnother(t *testing.T) {
 	follow(t, Config{MaxServices: 1, IdleFor: time.Minute}, steady, func(t *testing.T, w *Watcher, _ *script) {
 		wantLatest(t, w, "a:passing")
