@@ -222,6 +222,8 @@ func (f sourceFunc) Latest(ctx context.Context, service string) (*catalog.Snapsh
 	return f(ctx, service)
 }
 
+func (sourceFunc) KeepAlive(string) {}
+
 func TestLatestAllocatesNothingOnceThereIsASet(t *testing.T) {
 	_, addr := listen(t)
 	mesh := open(t, discovery.Config{Consul: discovery.Consul{Address: addr}})

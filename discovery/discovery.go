@@ -119,6 +119,7 @@ func (m *Mesh) RoundTripper() *httpmesh.Transport { return m.transport }
 // answer about it, or until ctx ends. A service without instances is an empty
 // snapshot.
 func (m *Mesh) Latest(ctx context.Context, service string) (*catalog.Snapshot, error) {
+	m.source.KeepAlive(service)
 	return m.source.Latest(ctx, service)
 }
 

@@ -48,6 +48,9 @@ func (f *Fixed) Latest(ctx context.Context, service string) (*Snapshot, error) {
 	return feed.Latest(ctx)
 }
 
+// KeepAlive does nothing: no set is ever given up.
+func (f *Fixed) KeepAlive(string) {}
+
 // newest returns the service's snapshot. That of a name without a set is empty,
 // and superseded when any name has its first set: no name but those is kept.
 func (f *Fixed) newest(service string) *Snapshot {

@@ -7,12 +7,18 @@ import (
 	"time"
 )
 
-// Source answers who offers a service. Its snapshots are whole sets.
-//
-// Latest waits for the first answer about the service, or until ctx ends;
-// after that it returns at once and does no I/O. Many goroutines may call it.
+// Source answers who offers a service. Its snapshots are whole sets. Any number
+// of goroutines may call its methods.
 type Source interface {
+	// Latest returns the latest snapshot of the service. It begins to watch a
+	// service that is not watched, and waits for the first answer about it or
+	// until ctx ends; after that it returns at once and does no I/O.
 	Latest(ctx context.Context, service string) (*Snapshot, error)
+	// KeepAlive notes that the service is in use. A source may end the watch of a
+	// service that is not; Latest alone does not keep it alive, so that a page or
+	// a metric can read without changing what is watched. It does not wait, and
+	// begins no watch.
+	KeepAlive(service string)
 }
 
 var (
@@ -69,8 +75,8 @@ func (s *Snapshot) At() time.Time { return s.at }
 func (s *Snapshot) Superseded() <-chan struct{} { return s.superseded }
 
 // Newest returns the service's snapshot as it is now, s itself if that is the one;
-// nil when the source has stopped following the service. Unlike Latest it does
-// not count as asking for the service.
+// nil when the source has stopped following the service. Unlike Latest it begins
+// no watch.
 func (s *Snapshot) Newest() *Snapshot {
 	switch {
 	case s.feed != nil:

@@ -67,6 +67,7 @@ var errOver = errors.New("the request is over")
 
 // begin prepares the next try. An error says that there is none.
 func (x *exchange) begin(l *lane) (*attempt, outcome.Code, error) {
+	x.t.cfg.Source.KeepAlive(x.report.Service)
 	snapshot, err := x.t.cfg.Source.Latest(x.r.Context(), x.report.Service)
 	if err != nil {
 		return nil, x.sourceCode(err), err

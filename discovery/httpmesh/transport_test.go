@@ -582,6 +582,8 @@ func TestServiceThatNobodyOffersAnyMoreIsForgotten(t *testing.T) {
 // later is a source that has its first answer when it is told.
 type later struct{ *catalog.Feed }
 
+func (later) KeepAlive(string) {}
+
 func (l later) Latest(ctx context.Context, _ string) (*catalog.Snapshot, error) {
 	return l.Feed.Latest(ctx)
 }

@@ -40,6 +40,23 @@ func TestLatestAllocatesNothing(t *testing.T) {
 	}
 }
 
+func TestKeepAliveAllocatesNothing(t *testing.T) {
+	w := followed(t, Config{})
+	if n := testing.AllocsPerRun(1000, func() { w.KeepAlive("service-7") }); n != 0 {
+		t.Errorf("got %v allocations a call; want 0", n)
+	}
+}
+
+func BenchmarkKeepAlive(b *testing.B) {
+	w := followed(b, Config{})
+	b.ReportAllocs()
+	b.RunParallel(func(p *testing.PB) {
+		for p.Next() {
+			w.KeepAlive("service-7")
+		}
+	})
+}
+
 func BenchmarkLatest(b *testing.B) {
 	w, ctx := followed(b, Config{}), b.Context()
 	b.ReportAllocs()

@@ -34,12 +34,12 @@ type Config struct {
 	// StaleFor is how old the last proof of a set may be before Latest answers
 	// with ErrStale instead. 0 means for ever: an old set is better than none.
 	StaleFor time.Duration
-	// IdleFor is how long a service is followed that nobody asks for. 0 means
-	// 10 minutes.
+	// IdleFor is how long a service is followed after it was last in use: see
+	// KeepAlive. 0 means 10 minutes.
 	IdleFor time.Duration
 	// MaxServices bounds the number of services followed at a time. 0 means
 	// 1,000. When there are as many, a name without an instance makes room for
-	// another: that which was asked for longest ago, and is not pinned.
+	// another: that which was in use longest ago, and is not pinned.
 	MaxServices int
 	// MaxQueries bounds the number of blocking queries at a time, each of
 	// which holds a connection. 0 means 64; at most 183, for Consul refuses
@@ -125,7 +125,7 @@ type Trace struct {
 	// Missing hears of an instance that vanished and is kept until its
 	// MissingUntil.
 	Missing func(service string, i catalog.Instance)
-	// Forgot hears of a service that is followed no more: it was not asked for, or
+	// Forgot hears of a service that is followed no more: it was not in use, or
 	// had no instance and made room for another.
 	Forgot func(service string)
 	// Regressed hears of an index below the last one that was believed: Consul

@@ -4,7 +4,7 @@
 // A [Watcher] is a catalog.Source. The first question about a service starts
 // one goroutine and one blocking query for it, whatever the number of readers;
 // every further answer comes from memory, without a lock or an allocation. A
-// service that nobody asks for is dropped after a while, unless it is pinned.
+// service that is not in use is dropped after a while, unless it is pinned.
 //
 // What Consul says is not taken at its word. Entries that can't be used are
 // dropped one by one. An answer that would leave nothing is asked for again at

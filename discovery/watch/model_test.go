@@ -209,6 +209,7 @@ func live(t *testing.T, history []step) (wrong string) {
 				if !w.well.IsZero() && time.Since(w.lost) > 15*time.Second {
 					w.keep()
 				}
+				w.lab.KeepAlive("order")
 				s, err := w.lab.Latest(t.Context(), "order")
 				if err != nil {
 					wrong = err.Error()

@@ -18,7 +18,7 @@ var (
 	// is older than Config.StaleFor.
 	ErrStale = errors.New("not proven for too long")
 
-	errForgotten = errors.New("nobody asked for it")
+	errForgotten = errors.New("not in use")
 )
 
 // Watcher is a catalog.Source over Consul. Use New. Its methods may be called
@@ -47,7 +47,7 @@ type follower struct {
 	service string
 	feed    *catalog.Feed
 	began   time.Time
-	asked   atomic.Int64 // when last, in nanoseconds since the Watcher began
+	used    atomic.Int64 // when last, in nanoseconds since the Watcher began
 	pinned  atomic.Bool
 	stop    context.CancelCauseFunc
 }
@@ -87,8 +87,9 @@ func New(cfg Config) (*Watcher, error) {
 }
 
 // Latest returns the latest snapshot of the service, and follows it from the
-// first call on. It waits for the first answer until ctx ends; after that it
-// does no I/O, takes no lock and allocates nothing. The error wraps ctx's own
+// first call on; only KeepAlive and Pin prolong that beyond Config.IdleFor. It
+// waits for the first answer until ctx ends; after that it does no I/O, takes no
+// lock and allocates nothing. The error wraps ctx's own
 // and the last trouble with Consul, ErrStale (see Config.StaleFor),
 // catalog.ErrTooManyServices or catalog.ErrClosed.
 func (w *Watcher) Latest(ctx context.Context, service string) (*catalog.Snapshot, error) {
@@ -100,7 +101,6 @@ func (w *Watcher) Latest(ctx context.Context, service string) (*catalog.Snapshot
 				return nil, err
 			}
 		}
-		w.touch(f)
 		s := f.feed.Current()
 		if s == nil {
 			var err error
@@ -119,11 +119,17 @@ func (w *Watcher) Latest(ctx context.Context, service string) (*catalog.Snapshot
 	}
 }
 
-// touch notes that the service was asked for. A second's grain keeps readers
-// on many processors from passing one cache line around.
-func (w *Watcher) touch(f *follower) {
-	if now := int64(time.Since(w.began)); now-f.asked.Load() > int64(time.Second) {
-		f.asked.Store(now)
+// KeepAlive notes that the service is in use, if it is followed. It takes no
+// lock and allocates nothing.
+func (w *Watcher) KeepAlive(service string) {
+	f := (*w.followers.Load())[service]
+	if f == nil {
+		return
+	}
+	// A second's grain keeps readers on many processors from passing one cache
+	// line around.
+	if now := int64(time.Since(w.began)); now-f.used.Load() > int64(time.Second) {
+		f.used.Store(now)
 	}
 }
 
@@ -169,7 +175,7 @@ func (w *Watcher) Following() []string {
 
 // Snapshots returns the latest snapshot of each service that is followed and
 // had an answer, in the order of their names. It is for metrics and pages: it
-// does not count as asking for a service, and minds no StaleFor.
+// begins no watch, and minds no StaleFor.
 func (w *Watcher) Snapshots() []*catalog.Snapshot {
 	followers := *w.followers.Load()
 	all := make([]*catalog.Snapshot, 0, len(followers))
@@ -217,7 +223,7 @@ func (w *Watcher) follow(service string) (*follower, error) {
 		}
 	}
 	f := &follower{service: service, feed: catalog.NewFeed(service), began: time.Now()}
-	f.asked.Store(int64(time.Since(w.began)))
+	f.used.Store(int64(time.Since(w.began)))
 	followers = maps.Clone(followers)
 	if out != nil {
 		delete(followers, out.service)
@@ -237,7 +243,7 @@ const (
 )
 
 // makeRoom returns the follower that is to go for another's sake: of the names
-// without an instance, the one that was asked for longest ago; nil if there is
+// without an instance, the one that was in use longest ago; nil if there is
 // none, or if room was made too often of late. The caller holds mu.
 func (w *Watcher) makeRoom(followers map[string]*follower) *follower {
 	now := time.Now()
@@ -249,7 +255,7 @@ func (w *Watcher) makeRoom(followers map[string]*follower) *follower {
 		if s := f.feed.Current(); s == nil || s.Len() > 0 || f.pinned.Load() {
 			continue
 		}
-		if out == nil || f.asked.Load() < out.asked.Load() {
+		if out == nil || f.used.Load() < out.used.Load() {
 			out = f
 		}
 	}
@@ -262,12 +268,12 @@ func (w *Watcher) makeRoom(followers map[string]*follower) *follower {
 	return out
 }
 
-// idleAt returns when nobody will have asked for the service for too long.
+// idleAt returns when the service will have been out of use for too long.
 func (w *Watcher) idleAt(f *follower) time.Time {
-	return w.began.Add(time.Duration(f.asked.Load())).Add(w.cfg.IdleFor)
+	return w.began.Add(time.Duration(f.used.Load())).Add(w.cfg.IdleFor)
 }
 
-// forget drops a service that nobody asked for, and reports whether it did.
+// forget drops a service that is not in use, and reports whether it did.
 func (w *Watcher) forget(f *follower) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -42,23 +42,27 @@ func TestManyReadersShareOneQuery(t *testing.T) {
 	})
 }
 
-func TestServiceNobodyAsksForIsForgottenAndBeginsAnew(t *testing.T) {
+func TestServiceThatIsNotInUseIsForgottenAndBeginsAnew(t *testing.T) {
 	var forgot []string
 	trace := &Trace{Forgot: func(service string) { forgot = append(forgot, service) }}
 	follow(t, Config{Trace: trace}, steady, func(t *testing.T, w *Watcher, s *script) {
 		if err := w.Pin("user"); err != nil {
 			t.Fatal(err)
 		}
-		for range 30 { // asked for: stays
+		for range 30 { // in use: stays
+			w.KeepAlive("order")
 			wantLatest(t, w, "a:passing")
 			settle(time.Minute)
 		}
+		w.KeepAlive("order")
 		old, _ := w.Latest(t.Context(), "order")
 		settle(10*time.Minute - 5*time.Second)
 		if got := w.Following(); !slices.Equal(got, []string{"order", "user"}) {
 			t.Fatalf("following %q; want order and user", got)
 		}
-		w.Snapshots() // does not count as asking
+		// A page that reads does not count as use.
+		w.Snapshots()
+		wantLatest(t, w, "a:passing")
 		settle(5*time.Second + time.Millisecond)
 		if got := w.Following(); !slices.Equal(got, []string{"user"}) {
 			t.Errorf("following %q; want only what is pinned", got)
