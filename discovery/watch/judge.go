@@ -2,6 +2,7 @@ package watch
 
 import (
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
@@ -39,8 +40,7 @@ func (l *loop) judge(a answer) (next kind, delay time.Duration) {
 		}
 	} else if err := disbelieve(a, set); err != nil {
 		if a.meta.ResultsFilteredByACLs && len(set) > 0 {
-			l.answered()
-			l.publish(merge(l.set, set), now)
+			l.usePart(set, now)
 		}
 		return l.retry(err)
 	}
@@ -56,6 +56,7 @@ func (l *loop) judge(a answer) (next kind, delay time.Duration) {
 	}
 	after, vanished := succeed(l.set, set, now, l.missingFor(now))
 	news := l.publish(after, now)
+	l.shown = nil
 	for _, i := range vanished {
 		l.w.cfg.Trace.missing(l.service, i)
 	}
@@ -69,6 +70,25 @@ func (l *loop) judge(a answer) (next kind, delay time.Duration) {
 	}
 	l.backoff.Reset()
 	return block, l.pace.take(now, news)
+}
+
+// usePart makes what a filtered answer shows the set in use, beside what it may
+// hide.
+func (l *loop) usePart(part []catalog.Instance, now time.Time) {
+	l.answered()
+	after, vanished := succeedPart(l.set, part, l.shown, now, l.w.cfg.MissingFor)
+	if l.shown == nil {
+		l.shown = map[catalog.Key]bool{}
+	}
+	for key := range keys(part) {
+		l.shown[key] = true
+	}
+	kept := keys(after)
+	maps.DeleteFunc(l.shown, func(key catalog.Key, _ bool) bool { return !kept[key] })
+	l.publish(after, now)
+	for _, i := range vanished {
+		l.w.cfg.Trace.missing(l.service, i)
+	}
 }
 
 // replay is how long after the first answer of all those who vanish are not taken

@@ -21,11 +21,12 @@ type loop struct {
 	*follower
 	w *Watcher
 
-	index     uint64             // of the last answer believed; 0: begin anew
-	set       []catalog.Instance // as published, sorted
-	known     bool               // a set was published
-	changed   time.Time          // when it came to be
-	refused   map[string]string  // what is wrong with the entries that can't be used, by node and ID
+	index     uint64               // of the last answer believed; 0: begin anew
+	set       []catalog.Instance   // as published, sorted
+	known     bool                 // a set was published
+	changed   time.Time            // when it came to be
+	shown     map[catalog.Key]bool // which of the set filtered answers have shown; nil: the last answer was whole
+	refused   map[string]string    // what is wrong with the entries that can't be used, by node and ID
 	proven    time.Time
 	stale     bool      // the set is older than StaleFor, and readers were told
 	lost      time.Time // when the trouble began; zero: none

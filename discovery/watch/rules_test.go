@@ -3,11 +3,15 @@ package watch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/hashicorp/consul/api"
 
 	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
 )
@@ -448,6 +452,72 @@ func TestFilteredAnswerAddsWhatItShowsAndTakesNothing(t *testing.T) {
 		if err := trouble(t, w); !errors.Is(err, errFiltered) {
 			t.Errorf("got trouble %v; want %v", err, errFiltered)
 		}
+	})
+}
+
+// Every 10 seconds one of three instances that the token may see is replaced, in
+// order or by a kill; a fourth is hidden from it.
+func TestFilterThatLastsDoesNotGrowTheSetThoughInstancesAreReplaced(t *testing.T) {
+	filtered := false
+	var began time.Time
+	visible := func(now time.Time) (out []*api.ServiceEntry) {
+		n := int(now.Sub(began) / (10 * time.Second))
+		for k := max(0, n-2); k <= n; k++ {
+			out = append(out, entry(fmt.Sprintf("n%03d", k)))
+		}
+		return out
+	}
+	follow(t, Config{}, func(c call) reply {
+		if !filtered {
+			return reply{index: "7", leader: true, hang: c.kind == block, body: body(entry("hidden"), entry("n000"))}
+		}
+		return reply{index: "8", leader: true, filtered: true, body: body(visible(c.at)...)}
+	}, func(t *testing.T, w *Watcher, s *script) {
+		if err := w.Pin("order"); err != nil {
+			t.Fatal(err)
+		}
+		wantLatest(t, w, "hidden:passing n000:passing")
+		s.do(func() { filtered, began = true, time.Now() })
+		for range 360 {
+			settle(10 * time.Second)
+			got := strings.Fields(latest(t, w))
+			if !slices.Contains(got, "hidden:passing") {
+				t.Fatalf("got %q; want what was hidden in use for as long as it is", got)
+			}
+			// The hidden one, three that are shown, and those that vanished in the
+			// last 30 s and two questions of 10 s.
+			if most := 1 + 3 + 5; len(got) > most {
+				t.Fatalf("%s after the filtering began: got %d in use, %q; want at most %d", time.Since(began), len(got), got, most)
+			}
+		}
+		s.do(func() { filtered = false })
+		settle(20 * time.Second)
+		if got := latest(t, w); !strings.HasPrefix(got, "hidden:passing n000:passing ") {
+			t.Errorf("without the filter: got %q; want what Consul lists, and what vanished with that", got)
+		}
+		settle(time.Minute)
+		wantLatest(t, w, "hidden:passing n000:passing")
+	})
+}
+
+func TestInstanceThatLeavesInOrderUnderAFilterIsGoneAtOnceAndAHiddenOneStays(t *testing.T) {
+	step := 0
+	follow(t, Config{}, func(c call) reply {
+		switch step {
+		case 0:
+			return reply{index: "7", leader: true, hang: c.kind == block, body: body(entry("a"), entry("b"))}
+		case 1:
+			return reply{index: "8", leader: true, filtered: true, body: body(entry("b", check("critical", "draining")), entry("c"))}
+		}
+		return reply{index: "9", leader: true, filtered: true, body: body(entry("c"))}
+	}, func(t *testing.T, w *Watcher, s *script) {
+		wantLatest(t, w, "a:passing b:passing")
+		s.do(func() { step = 1 })
+		settle(time.Minute)
+		wantLatest(t, w, "a:passing b:draining c:passing")
+		s.do(func() { step = 2 })
+		settle(11 * time.Second)
+		wantLatest(t, w, "a:passing c:passing")
 	})
 }
 

@@ -48,12 +48,24 @@ func succeed(last, answer []catalog.Instance, now time.Time, missingFor time.Dur
 	return next, vanished
 }
 
-// merge returns the set that follows upon last when Consul showed only a part
-// of its own: what it shows is true, what it does not show may be hidden.
-func merge(last, part []catalog.Instance) []catalog.Instance {
-	next := append(slices.Clone(part), absent(last, part)...)
+// succeedPart is succeed when Consul showed only a part of its own, for want of
+// rights. What such answers have shown before is ours to see: if it is not in this
+// one, it vanished, and is judged as ever. What none of them has shown may be
+// hidden, and stays. So the set is never larger than what was in use when the
+// filtering began, what is shown, and what is missing.
+func succeedPart(last, part []catalog.Instance, shown map[catalog.Key]bool, now time.Time, missingFor time.Duration) (next, vanished []catalog.Instance) {
+	var seen, hidden []catalog.Instance
+	for _, i := range absent(last, part) {
+		if shown[i.Key()] {
+			seen = append(seen, i)
+		} else {
+			hidden = append(hidden, i)
+		}
+	}
+	next, vanished = succeed(seen, part, now, missingFor)
+	next = append(next, hidden...)
 	sortSet(next)
-	return next
+	return next, vanished
 }
 
 // absent returns those of last that the answer neither has nor makes void.
