@@ -344,7 +344,7 @@ func TestNoLeaderKeepsTheSetAndItsFreshnessStandsStill(t *testing.T) {
 	})
 }
 
-func TestIdleServiceCausesNoErrorInAnHour(t *testing.T) {
+func TestIdleServiceAsksEightTimesAMinuteAndCausesNoErrorInAnHour(t *testing.T) {
 	bubble(t, watch.Config{}, func(t *testing.T, agent *consultest.Agent, l *lab) {
 		l.register(t, "1", func(r *api.AgentServiceRegistration) { r.Check = nil })
 		if err := l.Pin("order"); err != nil {
@@ -360,8 +360,13 @@ func TestIdleServiceCausesNoErrorInAnHour(t *testing.T) {
 		if n := l.count("changed"); n != 1 {
 			t.Errorf("%d changes; want 1", n)
 		}
-		if n := len(agent.Requests("/v1/health/")) - before; n > 520 {
-			t.Errorf("%d requests in an hour; want 120 blocking ones and 360 audits", n)
+		if n := len(agent.Requests("/v1/health/")) - before; n > 480 {
+			t.Errorf("%d requests in an hour; want at most 8 a minute", n)
+		}
+		for _, r := range agent.Requests("/v1/health/") {
+			if r.Query.Has("filter") {
+				t.Fatalf("%v scans the whole service, and nothing was missing", r.Query)
+			}
 		}
 	})
 }
@@ -592,6 +597,51 @@ func TestRealConsulThatTakesATokensRightsAwayLeavesTheSetAsItIs(t *testing.T) {
 				l.deregister(t, id)
 			}
 		})
+	}
+}
+
+// The token may read one of two nodes from then on: the stream shows one instance
+// less, and says nothing of a filter.
+func TestRealConsulThatHidesANodeFromTheTokenLeavesItsInstanceInUse(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a real Consul")
+	}
+	server := consultest.RealWithACLs(t)
+	acl := server.Client().ACL()
+	policy, _, err := acl.PolicyCreate(&api.ACLPolicy{Name: "reader", Rules: `service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }`}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := acl.TokenCreate(&api.ACLToken{Policies: []*api.ACLTokenPolicyLink{{ID: policy.ID}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(node, id string) {
+		t.Helper()
+		_, err := server.Client().Catalog().Register(&api.CatalogRegistration{
+			Node: node, Address: "10.0.0.1", Service: &api.AgentService{ID: id, Service: "order", Address: "10.1.0." + id, Port: 80},
+		}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("near", "1")
+	put("far", "2")
+	l := newLab(t, server.ClientWith(token.SecretID), server.Client(), watch.Config{MissingFor: 2 * time.Second, AuditEvery: time.Second})
+	s := l.becomes(t, time.Minute, "1:passing 2:passing")
+	time.Sleep(acquainted)
+	policy.Rules = `service_prefix "" { policy = "read" } node "near" { policy = "read" }`
+	if _, _, err := acl.PolicyUpdate(policy, nil); err != nil {
+		t.Fatal(err)
+	}
+	put("near", "3")
+	within(t, "its trouble is told", func() bool {
+		_, trouble := s.Freshness()
+		return trouble != nil && strings.Contains(trouble.Error(), "may not read")
+	})
+	time.Sleep(6 * time.Second) // three times as long as anything is missing
+	if s, err := l.Latest(t.Context(), "order"); err != nil || show(s) != "1:passing 2:passing? 3:passing" {
+		t.Errorf("got %q and %v; want the hidden instance in use", show(s), err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/consultest"
 )
 
 func followed(t testing.TB, cfg Config) *Watcher {
@@ -88,5 +89,53 @@ func BenchmarkAnswer(b *testing.B) {
 				l.judge(answer{kind: block, entries: entries, meta: api.QueryMeta{LastIndex: uint64(k + 1)}})
 			}
 		})
+	}
+}
+
+// BenchmarkAudit is what a question about an idle service costs a real Consul,
+// by the size of the service. A server's own time is its CPU time: see
+// docs/explanation/watching.md.
+func BenchmarkAudit(b *testing.B) {
+	if testing.Short() {
+		b.Skip("starts a real Consul")
+	}
+	client := consultest.Real(b).Client()
+	for _, size := range []int{1, 500, 5000} {
+		service := fmt.Sprint("of-", size)
+		seed(b, client, service, size)
+		for name, k := range map[string]kind{"audit": audit, "scan": scan} {
+			b.Run(fmt.Sprint(name, "/", size), func(b *testing.B) {
+				w, err := New(Config{Client: client})
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer w.Close()
+				for b.Loop() {
+					if a := w.ask(b.Context(), service, k, 0); a.err != nil || a.meta.LastIndex == 0 || len(a.entries) > 0 {
+						b.Fatalf("got %+v; want an index and nothing else", a)
+					}
+				}
+			})
+		}
+	}
+}
+
+// seed registers instances on nodes of their own, some twenty at a time.
+func seed(b *testing.B, client *api.Client, service string, count int) {
+	b.Helper()
+	var ops api.TxnOps
+	for n := range count {
+		id := fmt.Sprint(service, "-", n)
+		ops = append(ops,
+			&api.TxnOp{Node: &api.NodeTxnOp{Verb: api.NodeSet, Node: api.Node{Node: id, Address: "10.0.0.1"}}},
+			&api.TxnOp{Service: &api.ServiceTxnOp{Verb: api.ServiceSet, Node: id, Service: api.AgentService{ID: id, Service: service, Port: 80}}},
+			&api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: api.HealthCheck{Node: id, CheckID: id, Status: api.HealthPassing, ServiceID: id}}})
+		if len(ops) < 60 && n < count-1 {
+			continue
+		}
+		if ok, answer, _, err := client.Txn().Txn(ops, nil); err != nil || !ok {
+			b.Fatalf("seed: %v %v", answer, err)
+		}
+		ops = nil
 	}
 }

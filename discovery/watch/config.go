@@ -22,9 +22,9 @@ type Config struct {
 	// blind after Consul's index went backwards, and how long a connection
 	// that swallows packets goes unnoticed.
 	Wait time.Duration
-	// AuditEvery is the mean time between two small questions that prove the
-	// set fresh and find what the blocking query missed; a quarter of it is
-	// jitter. 0 means 10s, or a third of StaleFor if that is shorter.
+	// AuditEvery is about the time between two small questions that prove the set
+	// fresh and find what the blocking query missed; an eighth less to a quarter
+	// more. 0 means 10s, or a third of StaleFor if that is shorter.
 	AuditEvery time.Duration
 	// MissingFor is how long an instance that vanished in good health stays in
 	// the set. 0 means 30s, negative means not at all. Longer bridges a

@@ -10,7 +10,8 @@
 // dropped one by one. An answer that would leave nothing is asked for again at
 // Consul's leader before it counts. An instance that vanishes in good health
 // stays in the set, marked missing, for a bounded time; one that left in order
-// is gone at once. While Consul is silent, or has no leader, or refuses, the
+// is gone at once, and none is given up before Consul has said that it hides
+// nothing from our token. While Consul is silent, or has no leader, or refuses, the
 // last good set stays, and its freshness says how old its last proof is.
 //
 // With Config.Dir the last sets are kept on disk, for a start while Consul is

@@ -37,7 +37,7 @@ func FuzzAnswer(f *testing.F) {
 		next := fetch
 		for n = range answers {
 			if k>>n&1 == 1 {
-				l.audited(w.ask(t.Context(), "order", audit, 0))
+				l.audited(w.ask(t.Context(), "order", scan, 0))
 			}
 			a := w.ask(t.Context(), "order", next, l.index)
 			var delay time.Duration

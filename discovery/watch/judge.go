@@ -54,7 +54,7 @@ func (l *loop) judge(a answer) (next kind, delay time.Duration) {
 	if !l.lost.IsZero() {
 		l.extend(now, l.w.cfg.MissingFor)
 	}
-	after, vanished := succeed(l.set, set, now, l.missingFor(now))
+	after, vanished := succeed(l.set, set, rule{now: now, grace: l.missingFor(now), final: a.kind != block})
 	news := l.publish(after, now)
 	l.shown = nil
 	for _, i := range vanished {
@@ -76,7 +76,7 @@ func (l *loop) judge(a answer) (next kind, delay time.Duration) {
 // hide.
 func (l *loop) usePart(part []catalog.Instance, now time.Time) {
 	l.answered()
-	after, vanished := succeedPart(l.set, part, l.shown, now, l.w.cfg.MissingFor)
+	after, vanished := succeedPart(l.set, part, l.shown, rule{now: now, grace: l.w.cfg.MissingFor, final: true})
 	if l.shown == nil {
 		l.shown = map[catalog.Key]bool{}
 	}
@@ -179,7 +179,9 @@ func (l *loop) audited(a answer) bool {
 		if !l.lost.IsZero() {
 			l.extend(now, l.w.cfg.MissingFor)
 		}
-		l.expire(now)
+		if a.kind == scan {
+			l.expire(now)
+		}
 		l.found()
 	}
 	return false

@@ -37,8 +37,8 @@ type loop struct {
 	disk      bool      // the set is from disk, and Consul has not answered so far
 	read      bool      // the disk was asked, or need not be
 	saved     time.Time // the proof that the store was given last
-	audit     time.Time // when the last audit began
-	auditAt   time.Time // when the next one is to, if nothing calls for one before
+	scanned   time.Time // when the last scan began
+	auditAt   time.Time // when the next audit is to begin, if nothing calls for a scan before
 	backoff   consul.Backoff
 	pace      pace
 }
@@ -113,10 +113,13 @@ func (w *Watcher) run(ctx context.Context, f *follower) {
 		case <-timer.C:
 			now := time.Now()
 			if !now.Before(l.nextAudit()) {
-				l.audit, l.auditAt = now, now.Add(w.auditAfter())
+				k := l.auditKind(now)
+				if l.auditAt = now.Add(w.auditAfter()); k == scan {
+					l.scanned = now
+				}
 				if !auditing {
 					auditing = true
-					queries.Go(func() { audits <- w.ask(ctx, f.service, audit, 0) })
+					queries.Go(func() { audits <- w.ask(ctx, f.service, k, 0) })
 				}
 			}
 			if l.silent(now) {
@@ -146,20 +149,45 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// auditAfter is a little more than Config.AuditEvery in the mean, and a quarter
+// more at most: together with its blocking queries an idle watch asks less than
+// eight times a minute.
 func (w *Watcher) auditAfter() time.Duration {
-	return w.cfg.AuditEvery*3/4 + rand.N(w.cfg.AuditEvery/2+1)
+	return w.cfg.AuditEvery*7/8 + rand.N(w.cfg.AuditEvery*3/8+1)
 }
 
+// scanEvery is the least time between two scans: what goes missing meanwhile is
+// given up together.
+const scanEvery = 5 * time.Second
+
 // nextAudit returns when Consul is to be asked whether what is known still
-// holds: from time to time, and whenever the time of a missing instance is over.
+// holds: from time to time, and when the time of a missing instance is over.
 func (l *loop) nextAudit() time.Time {
 	next := l.auditAt
+	again := l.scanned.Add(min(scanEvery, l.w.cfg.AuditEvery/2))
 	for _, i := range l.set {
-		if i.MissingUntil.After(l.audit) && i.MissingUntil.Before(next) {
-			next = i.MissingUntil
+		if !i.MissingUntil.After(l.scanned) {
+			continue
+		}
+		due := i.MissingUntil
+		if due.Before(again) {
+			due = again
+		}
+		if due.Before(next) {
+			next = due
 		}
 	}
 	return next
+}
+
+// auditKind is scan if a missing instance may be given up: its time is over.
+func (l *loop) auditKind(now time.Time) kind {
+	for _, i := range l.set {
+		if i.Missing() && !now.Before(i.MissingUntil) {
+			return scan
+		}
+	}
+	return audit
 }
 
 // due returns when the loop has something to do next, if no answer comes.

@@ -20,9 +20,12 @@ const (
 	block
 	// confirm asks the leader, at once: index 0, not stale, not streamed.
 	confirm
-	// audit asks for nothing but the index. It costs Consul next to nothing,
-	// is never streamed, and so proves what a streamed answer does not.
+	// audit asks for nothing but the index. It costs Consul little, is never
+	// streamed, and so proves what a streamed answer does not.
 	audit
+	// scan is an audit that says besides whether our token may see all there is.
+	// Consul runs a filter over the whole service for it.
+	scan
 )
 
 // The limits of a query that is answered at once. A blocking one has its wait,
@@ -38,8 +41,8 @@ const (
 // than places.
 const turn = 5 * time.Second
 
-// auditFilter matches no instance.
-const auditFilter = `Service.ID == "~"`
+// scanFilter matches no instance.
+const scanFilter = `Service.ID == "~"`
 
 // anonymous is the accessor of the token of those who have none
 // (https://developer.hashicorp.com/consul/docs/secure/acl/token).
@@ -80,13 +83,22 @@ func (w *Watcher) ask(ctx context.Context, service string, k kind, index uint64)
 		limit = options.WaitTime + options.WaitTime/16 + slack
 	case confirm:
 	case audit:
-		options.AllowStale, options.Filter = true, auditFilter
+		options.AllowStale = true
+		limit = auditLimit
+	case scan:
+		options.AllowStale, options.Filter = true, scanFilter
 		limit = auditLimit
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	a = answer{kind: k, sent: time.Now()}
-	entries, meta, err := consul.Instances(w.cfg.Client, service, options.WithContext(ctx))
+	var meta *api.QueryMeta
+	var err error
+	if k == audit {
+		meta, err = consul.Index(w.cfg.Client, service, options.WithContext(ctx))
+	} else {
+		a.entries, meta, err = consul.Instances(w.cfg.Client, service, options.WithContext(ctx))
+	}
 	if err != nil {
 		if consul.StatusCode(err) == http.StatusTooManyRequests {
 			w.blocking.squeeze()
@@ -94,8 +106,8 @@ func (w *Watcher) ask(ctx context.Context, service string, k kind, index uint64)
 		a.err = err
 		return a
 	}
-	a.entries, a.meta = entries, *meta
-	if k == confirm && len(entries) == 0 && meta.DefaultACLPolicy == "deny" {
+	a.meta = *meta
+	if k == confirm && len(a.entries) == 0 && meta.DefaultACLPolicy == "deny" {
 		a.blindfold, a.err = w.blindfolded(ctx)
 	}
 	return a

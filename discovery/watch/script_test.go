@@ -63,6 +63,8 @@ func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
 	c.wait, _ = time.ParseDuration(q.Get("wait"))
 	switch {
 	case q.Has("filter"):
+		c.kind = scan
+	case q.Has("tag"):
 		c.kind = audit
 	case q.Has("index"):
 		c.kind = block

@@ -10,26 +10,37 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 )
 
+// rule says how instances that vanished are judged.
+type rule struct {
+	now time.Time
+	// grace is how long one that vanished in good health is kept; negative means
+	// not at all.
+	grace time.Duration
+	// final is set if the answer can end the time of a missing instance. A streamed
+	// one can't: it does not say that it was filtered.
+	final bool
+}
+
 // succeed returns the set that follows upon last when Consul answered with
 // these instances, and those that have only now gone missing. Each instance
 // that vanished is judged alone:
 //
-//   - last seen passing or warning, it stays, marked missing, for missingFor;
+//   - last seen passing or warning, it stays, marked missing, for the rule's grace;
 //   - last seen critical, it goes, unless nothing else would be left to use;
 //   - last seen draining or in maintenance, it goes;
 //   - it goes when the answer has its ID or its address again, for then it is
 //     void: what was there is here now, or was replaced.
-func succeed(last, answer []catalog.Instance, now time.Time, missingFor time.Duration) (next, vanished []catalog.Instance) {
+func succeed(last, answer []catalog.Instance, r rule) (next, vanished []catalog.Instance) {
 	next = slices.Clone(answer)
 	var spare []catalog.Instance
 	for _, i := range absent(last, answer) {
 		if !i.Missing() {
-			if missingFor < 0 {
+			if r.grace < 0 {
 				continue
 			}
-			i.MissingUntil = now.Add(missingFor)
+			i.MissingUntil = r.now.Add(r.grace)
 			vanished = append(vanished, i)
-		} else if !now.Before(i.MissingUntil) {
+		} else if r.final && !r.now.Before(i.MissingUntil) {
 			continue
 		}
 		switch {
@@ -53,7 +64,7 @@ func succeed(last, answer []catalog.Instance, now time.Time, missingFor time.Dur
 // one, it vanished, and is judged as ever. What none of them has shown may be
 // hidden, and stays. So the set is never larger than what was in use when the
 // filtering began, what is shown, and what is missing.
-func succeedPart(last, part []catalog.Instance, shown map[catalog.Key]bool, now time.Time, missingFor time.Duration) (next, vanished []catalog.Instance) {
+func succeedPart(last, part []catalog.Instance, shown map[catalog.Key]bool, r rule) (next, vanished []catalog.Instance) {
 	var seen, hidden []catalog.Instance
 	for _, i := range absent(last, part) {
 		if shown[i.Key()] {
@@ -62,7 +73,7 @@ func succeedPart(last, part []catalog.Instance, shown map[catalog.Key]bool, now 
 			hidden = append(hidden, i)
 		}
 	}
-	next, vanished = succeed(seen, part, now, missingFor)
+	next, vanished = succeed(seen, part, r)
 	next = append(next, hidden...)
 	sortSet(next)
 	return next, vanished

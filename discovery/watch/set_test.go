@@ -86,7 +86,7 @@ func TestEachVanishedInstanceIsJudgedAlone(t *testing.T) {
 				missingFor = -1
 			}
 			last, answer := slices.Clone(c.last), slices.Clone(c.answer)
-			next, vanished := succeed(c.last, c.answer, noon, missingFor)
+			next, vanished := succeed(c.last, c.answer, rule{now: noon, grace: missingFor, final: true})
 			if diff := cmp.Diff(c.next, next, cmp.Transformer("empty", func(s set) set { return append(set{}, s...) })); diff != "" && len(c.next)+len(next) > 0 {
 				t.Errorf("want -, got +:\n%s", diff)
 			}
@@ -118,7 +118,7 @@ func TestWhateverVanishesTheSetKeepsItsLaws(t *testing.T) {
 		for _, answer := range answers.Draw(t, "answers") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 20).Draw(t, "seconds")) * time.Second)
 			last := set
-			set, _ = succeed(last, answer, now, 30*time.Second)
+			set, _ = succeed(last, answer, rule{now: now, grace: 30 * time.Second, final: true})
 			have := keys(set)
 			if len(have) != len(set) {
 				t.Fatalf("an instance is there twice: %v", set)
