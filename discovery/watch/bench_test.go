@@ -82,7 +82,7 @@ func BenchmarkAnswer(b *testing.B) {
 			for k := range entries {
 				entries[k] = entry(fmt.Sprintf("order-%d", k))
 			}
-			l := &loop{w: &Watcher{cfg: cfg}, follower: &follower{service: "order", feed: catalog.NewFeed("order")}}
+			l := newLoop(&Watcher{cfg: cfg}, &follower{service: "order", feed: catalog.NewFeed("order")})
 			b.ReportAllocs()
 			for k := 0; b.Loop(); k++ {
 				entries[0].Service.Port = 1 + k%1000

@@ -3,7 +3,6 @@ package watch
 import (
 	"errors"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
@@ -13,23 +12,39 @@ import (
 // used. Consul answers in milliseconds; one that is silent never does.
 const diskAfter = time.Second
 
-// silent reports whether the first answer is overdue.
-func (l *loop) silent(now time.Time) bool {
-	return !l.known && !l.read && !now.Before(l.began.Add(diskAfter))
+// disk is what a watch knows of its file.
+type disk struct {
+	store *store    // nil: nothing is kept
+	done  bool      // it was read, or need not be
+	inUse bool      // its set is in use, and Consul has not answered so far
+	saved time.Time // the proof of what was last put there
 }
+
+// due returns when the file is read if Consul is silent until then; zero if it is
+// not to be read any more.
+func (d *disk) due(began time.Time) time.Time {
+	if d.store == nil || d.done {
+		return time.Time{}
+	}
+	return began.Add(diskAfter)
+}
+
+// answered notes that Consul has said something that is believed: the disk is
+// not needed any more.
+func (d *disk) answered() { d.done, d.inUse = true, false }
 
 // recall puts the set on disk into use if nothing was known so far. It is
 // asked once: what Consul says is always better, what is on disk never changes
 // for the better.
 func (l *loop) recall(now time.Time) {
-	if l.read {
+	if l.disk.done {
 		return
 	}
-	l.read = true
-	if l.w.store == nil || l.known {
+	l.disk.done = true
+	if l.disk.store == nil || l.inUse.known() {
 		return
 	}
-	r, err := l.w.store.load(l.service, now)
+	r, err := l.disk.store.load(l.service, now)
 	if errors.Is(err, os.ErrNotExist) {
 		return
 	}
@@ -38,26 +53,20 @@ func (l *loop) recall(now time.Time) {
 		l.w.cfg.Log.Warn("snapshot on disk ignored", "service", l.service, "error", err)
 		return
 	}
-	l.set, l.known, l.disk, l.changed = r.set, true, true, r.since
-	l.proven, l.saved = r.proven, r.proven
+	l.disk.inUse, l.disk.saved, l.standing.proven = true, r.proven, r.proven
 	l.feed.Confirm(r.proven)
 	l.feed.Fail(catalog.ErrFromDisk)
-	l.feed.Publish(slices.Clone(r.set), r.since)
-	l.w.cfg.Trace.changed(l.feed.Current())
+	l.inUse.begin(r.set, r.since)
 	l.w.cfg.Log.Warn("service begins with the set on disk, for Consul has not answered", "service", l.service,
 		"instances", len(r.set), "age", now.Sub(r.proven).Round(time.Second))
 }
 
-// answered notes that Consul has said something that is believed: the disk is
-// not needed any more.
-func (l *loop) answered() { l.read, l.disk = true, false }
-
 // save has the set written to disk, if there is a reason to. A set from disk is
 // there already, and one that was never proven is none to begin with.
 func (l *loop) save(reason bool) {
-	if !reason || l.w.store == nil || l.disk || !l.known || l.proven.IsZero() {
+	if !reason || l.disk.store == nil || l.disk.inUse || !l.inUse.known() || l.standing.proven.IsZero() {
 		return
 	}
-	l.saved = l.proven
-	l.w.store.put(&record{service: l.service, set: l.set, since: l.changed, proven: l.proven})
+	l.disk.saved = l.standing.proven
+	l.disk.store.put(&record{service: l.service, set: l.inUse.set, since: l.feed.Current().At(), proven: l.standing.proven})
 }

@@ -33,28 +33,30 @@ func FuzzAnswer(f *testing.F) {
 		}
 		w := &Watcher{cfg: cfg, began: time.Now(), blocking: newGate(1), quick: newGate(1)}
 		w.followers.Store(&map[string]*follower{})
-		l := &loop{w: w, follower: &follower{service: "order", feed: catalog.NewFeed("order"), began: time.Now()}}
-		next := fetch
+		l := newLoop(w, &follower{service: "order", feed: catalog.NewFeed("order"), began: time.Now()})
+		l.audits.plan(time.Now())
+		next := step{kind: fetch}
 		for n = range answers {
 			if k>>n&1 == 1 {
 				l.audited(w.ask(t.Context(), "order", scan, 0))
 			}
-			a := w.ask(t.Context(), "order", next, l.index)
-			var delay time.Duration
-			next, delay = l.judge(a)
-			if delay < 0 || delay > 10*time.Second {
-				t.Errorf("waits %s; want 0 to 10s", delay)
+			a := w.ask(t.Context(), "order", next.kind, l.history.index)
+			next = l.judge(a)
+			if next.after < 0 || next.after > 10*time.Second {
+				t.Errorf("waits %s; want 0 to 10s", next.after)
 			}
-			if next == block && l.index == 0 {
+			if next.kind == block && l.history.index == 0 {
 				t.Error("blocks on index 0")
 			}
-			for _, i := range l.set {
+			for _, i := range l.inUse.set {
 				if err := i.Validate(); err != nil {
 					t.Errorf("published %v", err)
 				}
 			}
-			l.expire(time.Now())
-			l.tellStale(time.Now())
+			if at := l.standing.proven; at.After(time.Now()) {
+				t.Errorf("proven %s from now", time.Until(at))
+			}
+			l.tick(t.Context(), time.Now())
 		}
 	})
 }

@@ -2,7 +2,7 @@ package watch
 
 import (
 	"errors"
-	"maps"
+	"fmt"
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
@@ -14,81 +14,70 @@ var (
 	errFiltered  = errors.New("not believed: Consul left out what our token may not read")
 	errBlindfold = errors.New("not believed: an empty answer to a call without a token, where Consul's default is deny")
 	errNotYet    = errors.New("not believed: an empty answer with index 1 means that Consul does not know yet")
+	errNoContact = errors.New("not believed: the time since the server heard from its leader can't be read")
 	errNoIndex   = errors.New("the answer has no index: Consul is asked again and again instead of waited for")
 )
 
+// history is where the watch stands in Consul's history.
+type history struct {
+	index   uint64    // of the last answer believed, to block on; 0: begin anew
+	highest uint64    // of the last answer believed, whatever failed since
+	fell    bool      // Consul's index was below that once
+	ahead   uint64    // our index when an audit last found Consul's above it
+	replay  time.Time // until when Consul may be reading its log, for all we know; zero: it is not
+}
+
 // judge decides what an answer means, and what to ask next and when.
-func (l *loop) judge(a answer) (next kind, delay time.Duration) {
+func (l *loop) judge(a answer) step {
 	now := time.Now()
+	h := &l.history
 	switch {
 	case errors.Is(a.err, errRestart):
-		l.index = 0
-		return confirm, 0
+		h.index = 0
+		return step{kind: confirm}
 	case a.err != nil:
 		return l.retry(a.err)
-	case a.kind == block && a.meta.LastIndex < l.index:
+	case a.kind == block && a.meta.LastIndex < h.index:
 		// Backwards, or none at all. The leader is asked, since a follower that
 		// lags could take us back in time.
 		l.observe(a.meta.LastIndex)
-		l.index = 0
-		return confirm, l.pace.take(now, false)
+		h.index = 0
+		return step{confirm, l.pace.take(now, false)}
 	}
-	set := l.convert(a)
+	set := l.inUse.convert(a)
 	if a.kind != confirm {
 		if a.meta.ResultsFilteredByACLs || len(set) == 0 && l.holds() {
-			return confirm, 0
+			return step{kind: confirm}
 		}
 	} else if err := disbelieve(a, set); err != nil {
 		if a.meta.ResultsFilteredByACLs && len(set) > 0 {
-			l.usePart(set, now)
+			l.disk.answered()
+			l.save(l.inUse.followPart(set, rule{now: now, grace: l.w.cfg.MissingFor, final: true}))
 		}
 		return l.retry(err)
 	}
 
 	// Proof comes before the set, so that no reader sees a set without any.
-	l.answered()
-	if !l.known {
-		l.fresh = now.Add(replay)
+	l.disk.answered()
+	if !l.inUse.known() {
+		h.replay = now.Add(replay)
 	}
 	proven := a.kind != block && l.prove(a)
-	if !l.lost.IsZero() {
+	if l.standing.troubled() {
 		l.extend(now, l.w.cfg.MissingFor)
 	}
-	after, vanished := succeed(l.set, set, rule{now: now, grace: l.missingFor(now), final: a.kind != block})
-	news := l.publish(after, now)
-	l.shown = nil
-	for _, i := range vanished {
-		l.w.cfg.Trace.missing(l.service, i)
-	}
+	news := l.inUse.follow(set, rule{now: now, grace: l.grace(now), final: a.kind != block})
+	l.save(news)
 	if a.meta.LastIndex == 0 {
 		return l.retry(errNoIndex)
 	}
 	l.observe(a.meta.LastIndex)
-	l.index, l.ahead = a.meta.LastIndex, 0
+	h.index, h.ahead = a.meta.LastIndex, 0
 	if proven {
-		l.found()
+		l.recovered()
 	}
 	l.backoff.Reset()
-	return block, l.pace.take(now, news)
-}
-
-// usePart makes what a filtered answer shows the set in use, beside what it may
-// hide.
-func (l *loop) usePart(part []catalog.Instance, now time.Time) {
-	l.answered()
-	after, vanished := succeedPart(l.set, part, l.shown, rule{now: now, grace: l.w.cfg.MissingFor, final: true})
-	if l.shown == nil {
-		l.shown = map[catalog.Key]bool{}
-	}
-	for key := range keys(part) {
-		l.shown[key] = true
-	}
-	kept := keys(after)
-	maps.DeleteFunc(l.shown, func(key catalog.Key, _ bool) bool { return !kept[key] })
-	l.publish(after, now)
-	for _, i := range vanished {
-		l.w.cfg.Trace.missing(l.service, i)
-	}
+	return step{block, l.pace.take(now, news)}
 }
 
 // replay is how long after the first answer of all those who vanish are not taken
@@ -98,10 +87,10 @@ func (l *loop) usePart(part []catalog.Instance, now time.Time) {
 // proven the set: what is older than the log is shown until there is one.
 const replay = time.Second
 
-// missingFor returns how long those who vanish with an answer are kept. An index
+// grace returns how long instances that vanish with an answer are kept. An index
 // that goes backwards is no log being read: something was lost.
-func (l *loop) missingFor(now time.Time) time.Duration {
-	if !l.regressed && (now.Before(l.fresh) || l.proven.IsZero()) {
+func (l *loop) grace(now time.Time) time.Duration {
+	if !l.history.fell && (now.Before(l.history.replay) || l.standing.proven.IsZero()) {
 		return -1
 	}
 	return l.w.cfg.MissingFor
@@ -127,14 +116,14 @@ func disbelieve(a answer, set []catalog.Instance) error {
 }
 
 // holds reports whether an empty answer would be news: nothing is known yet,
-// or somebody is in use, who may be missing.
-func (l *loop) holds() bool { return !l.known || len(l.set) > 0 }
+// or an instance is in use, which may be missing.
+func (l *loop) holds() bool { return !l.inUse.known() || len(l.inUse.set) > 0 }
 
-func (l *loop) retry(err error) (kind, time.Duration) {
-	l.index = 0
+func (l *loop) retry(err error) step {
+	l.history.index = 0
 	l.recall(time.Now())
 	l.fail(err)
-	return fetch, l.backoff.Next(err)
+	return step{fetch, l.backoff.Next(err)}
 }
 
 // observe notes an index of Consul's, and tells when it is below what was
@@ -143,46 +132,44 @@ func (l *loop) observe(index uint64) {
 	if index == 0 {
 		return
 	}
-	if index < l.highest {
-		l.regressed = true
+	if index < l.history.highest {
+		l.history.fell = true
 		l.w.cfg.Trace.regressed(l.service)
 	}
-	l.highest = index
+	l.history.highest = index
 }
 
-// audited notes what an audit says, and reports whether to begin anew.
-func (l *loop) audited(a answer) bool {
-	switch {
-	case a.err != nil:
-		l.fail(a.err)
-		l.extend(time.Now(), 0)
-		return false
-	case a.meta.ResultsFilteredByACLs:
-		return true
-	case l.index == 0:
-		return false // no answer to compare with; its query has its own fate
-	case a.meta.LastIndex < l.index:
-		// Wiped, or restored: our query waits for what won't come.
-		l.observe(a.meta.LastIndex)
-		return true
-	case a.meta.LastIndex > l.index:
-		// News is on its way; if it is not here by the next audit, our query is
-		// deaf. (Where a service has no instance, Consul counts differently in
-		// streamed and other answers: then this finds nothing new.)
-		deaf := l.ahead == l.index
-		l.ahead = l.index
-		return deaf
+// prove notes what an answer proves, if anything.
+func (l *loop) prove(a answer) bool {
+	ok, err := l.standing.prove(a)
+	if err != nil {
+		l.fail(err)
 	}
-	l.ahead = 0
-	if l.prove(a) {
-		now := time.Now()
-		if !l.lost.IsZero() {
-			l.extend(now, l.w.cfg.MissingFor)
-		}
-		if a.kind == scan {
-			l.expire(now)
-		}
-		l.found()
+	if ok {
+		l.save(l.standing.proven.Sub(l.disk.saved) >= saveEvery)
 	}
-	return false
+	return ok
+}
+
+func (l *loop) recovered() { l.standing.recovered(len(l.inUse.set)) }
+
+func (l *loop) fail(err error) {
+	if l.disk.inUse {
+		err = fmt.Errorf("%w: %w", catalog.ErrFromDisk, err)
+	}
+	l.standing.fail(err, l.inUse.known(), len(l.inUse.set))
+}
+
+// publish makes the set the one in use, if there is one.
+func (l *loop) publish(set []catalog.Instance, now time.Time) {
+	if l.inUse.known() {
+		l.save(l.inUse.publish(set, now))
+	}
+}
+
+// extend gives the missing who have no more than that left their full time anew:
+// while Consul can't be asked none is given up, and when it answers again those
+// that live have that long to register.
+func (l *loop) extend(now time.Time, left time.Duration) {
+	l.publish(l.inUse.extended(now, left), now)
 }

@@ -7,15 +7,15 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 )
 
-// tellMissing logs who has gone missing since the last set, who is back, and
-// who is given up: its time is over, or its ID or address is another's now.
-func (l *loop) tellMissing(last []catalog.Instance, now time.Time) {
-	was, is := missing(last), missing(l.set)
+// tellMissing logs what has gone missing since the last set, what is back, and
+// what is given up: its time is over, or its ID or address is another's now.
+func (u *inUse) tellMissing(last []catalog.Instance, now time.Time) {
+	was, is := missing(last), missing(u.set)
 	if len(was)+len(is) == 0 {
 		return
 	}
-	log := l.w.cfg.Log.With("service", l.service)
-	have := keys(l.set)
+	log := u.cfg.Log.With("service", u.service)
+	have := keys(u.set)
 	var gone, back, lost []catalog.Instance
 	for key, i := range is {
 		if _, before := was[key]; !before {
@@ -33,13 +33,13 @@ func (l *loop) tellMissing(last []catalog.Instance, now time.Time) {
 	}
 	if len(gone) > 0 {
 		log.Warn("instances missing: they vanished from Consul in good health and stay in use for a while",
-			"instances", names(gone), "count", len(gone), "for", gone[0].MissingUntil.Sub(now).Round(time.Second), "left", len(l.set)-len(is))
+			"instances", names(gone), "count", len(gone), "for", gone[0].MissingUntil.Sub(now).Round(time.Second), "left", len(u.set)-len(is))
 	}
 	if len(back) > 0 {
 		log.Info("missing instances are back", "instances", names(back), "count", len(back))
 	}
 	if len(lost) > 0 {
-		log.Warn("missing instances given up", "instances", names(lost), "count", len(lost), "left", len(l.set))
+		log.Warn("missing instances given up", "instances", names(lost), "count", len(lost), "left", len(u.set))
 	}
 }
 

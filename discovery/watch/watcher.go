@@ -273,15 +273,15 @@ func (w *Watcher) idleAt(f *follower) time.Time {
 	return w.began.Add(time.Duration(f.used.Load())).Add(w.cfg.IdleFor)
 }
 
-// forget drops a service that is not in use, and reports whether it did.
-func (w *Watcher) forget(f *follower) bool {
+// forget drops a service that is not in use, and ends its loop.
+func (w *Watcher) forget(f *follower) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if f.pinned.Load() || time.Now().Before(w.idleAt(f)) || w.closed {
-		return false
+		return
 	}
 	followers := maps.Clone(*w.followers.Load())
 	delete(followers, f.service)
 	w.followers.Store(&followers)
-	return true
+	f.stop(errForgotten)
 }
