@@ -36,13 +36,13 @@ func (l *loop) judge(a answer) step {
 		h.index = 0
 		return step{kind: confirm}
 	case a.err != nil:
-		return l.retry(a.err)
+		return l.retry(a, a.err)
 	case a.kind == block && a.meta.LastIndex < h.index:
 		// Backwards, or none at all. The leader is asked, since a follower that
 		// lags could take us back in time.
 		l.observe(a.meta.LastIndex)
 		h.index = 0
-		return step{confirm, l.pace.take(now, false)}
+		return step{kind: confirm, after: l.pace.take(now, false)}
 	}
 	set := l.inUse.convert(a)
 	if a.kind != confirm {
@@ -54,7 +54,7 @@ func (l *loop) judge(a answer) step {
 			l.disk.answered()
 			l.save(l.inUse.followPart(set, rule{now: now, grace: l.w.cfg.MissingFor, final: true}))
 		}
-		return l.retry(err)
+		return l.retry(a, err)
 	}
 
 	// Proof comes before the set, so that no reader sees a set without any.
@@ -69,7 +69,7 @@ func (l *loop) judge(a answer) step {
 	news := l.inUse.follow(set, rule{now: now, grace: l.grace(now), final: a.kind != block})
 	l.save(news)
 	if a.meta.LastIndex == 0 {
-		return l.retry(errNoIndex)
+		return l.retry(a, errNoIndex)
 	}
 	l.observe(a.meta.LastIndex)
 	h.index, h.ahead = a.meta.LastIndex, 0
@@ -77,7 +77,7 @@ func (l *loop) judge(a answer) step {
 		l.recovered()
 	}
 	l.backoff.Reset()
-	return step{block, l.pace.take(now, news)}
+	return step{kind: block, after: l.pace.take(now, news)}
 }
 
 // replay is how long after the first answer of all those who vanish are not taken
@@ -119,11 +119,12 @@ func disbelieve(a answer, set []catalog.Instance) error {
 // or an instance is in use, which may be missing.
 func (l *loop) holds() bool { return !l.inUse.known() || len(l.inUse.set) > 0 }
 
-func (l *loop) retry(err error) step {
+// retry backs off after an answer that failed, or is not believed.
+func (l *loop) retry(a answer, err error) step {
 	l.history.index = 0
 	l.recall(time.Now())
 	l.fail(err)
-	return step{fetch, l.backoff.Next(err)}
+	return step{kind: fetch, after: l.backoff.Next(err), early: a.early}
 }
 
 // observe notes an index of Consul's, and tells when it is below what was
@@ -151,7 +152,13 @@ func (l *loop) prove(a answer) bool {
 	return ok
 }
 
-func (l *loop) recovered() { l.standing.recovered(len(l.inUse.set)) }
+// recovered notes that Consul proves the set again, which is of interest to every
+// watch in trouble.
+func (l *loop) recovered() {
+	if l.standing.recovered(len(l.inUse.set)) {
+		l.w.Retry()
+	}
+}
 
 func (l *loop) fail(err error) {
 	if l.disk.inUse {

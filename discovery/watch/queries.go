@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -15,6 +16,41 @@ var errRestart = errors.New("begin anew")
 type step struct {
 	kind  kind
 	after time.Duration
+	// early, when it is closed, cuts the time short. nil: nothing does.
+	early <-chan struct{}
+}
+
+// A question that is asked early waits for at least retryAfter, so that calls of
+// Retry without end are no flood, and for a random time more, so that the watches
+// of a process, and those of all processes, do not ask all at once.
+const (
+	retryAfter  = 20 * time.Millisecond
+	retryJitter = 50 * time.Millisecond
+)
+
+// signal wakes those that wait for it. The zero value is ready.
+type signal struct {
+	mu   sync.Mutex // guards what follows
+	next chan struct{}
+}
+
+// wait returns what the next fire closes.
+func (s *signal) wait() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next == nil {
+		s.next = make(chan struct{})
+	}
+	return s.next
+}
+
+func (s *signal) fire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next != nil {
+		close(s.next)
+		s.next = nil
+	}
 }
 
 // queries are the questions of one service: one is in flight or waits for its
@@ -39,9 +75,13 @@ func (q *queries) begin(ctx context.Context, s step, index uint64) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	q.current, q.cancel = s.kind, cancel
 	q.running.Go(func() {
-		a := answer{kind: s.kind, err: pause(ctx, s.after)}
+		a := answer{kind: s.kind, err: s.pause(ctx)}
 		if a.err == nil {
+			// Taken before the question, so that a Retry counts that comes while it is
+			// in flight.
+			early := q.w.retries.wait()
 			a = q.w.ask(ctx, q.service, s.kind, index)
+			a.early = early
 		}
 		if a.err != nil && errors.Is(context.Cause(ctx), errRestart) {
 			a.err = errRestart
@@ -64,6 +104,24 @@ func (q *queries) audit(ctx context.Context, k kind) {
 func (q *queries) restart() {
 	if q.current == block {
 		q.cancel(errRestart)
+	}
+}
+
+// pause waits until it is time to ask, or returns why it can't.
+func (s step) pause(ctx context.Context) error {
+	if s.early == nil || s.after <= 0 {
+		return pause(ctx, s.after)
+	}
+	asked := time.Now().Add(s.after)
+	t := time.NewTimer(s.after)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-s.early:
+		return pause(ctx, min(time.Until(asked), retryAfter+rand.N(retryJitter)))
 	}
 }
 

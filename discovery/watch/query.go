@@ -58,6 +58,7 @@ type answer struct {
 	// means nothing then.
 	blindfold bool
 	err       error
+	early     <-chan struct{} // closed by a Retry since the question was asked
 }
 
 // ask waits for a place and asks Consul once. It is bounded by ctx and by the

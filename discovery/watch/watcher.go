@@ -28,6 +28,7 @@ type Watcher struct {
 	began    time.Time
 	blocking *gate  // for blocking queries
 	quick    *gate  // for the others
+	retries  signal // for those that back off
 	store    *store // nil: nothing is kept on disk
 	start    func(*follower)
 	cancel   context.CancelFunc
@@ -167,6 +168,12 @@ func (w *Watcher) Pin(services ...string) error {
 	}
 	return nil
 }
+
+// Retry has every watch that waits after a failure ask Consul again within 70 ms:
+// call it when there is reason to believe that Consul answers again. A watch that
+// finds Consul back does so by itself for all others. It does not wait, and may be
+// called often.
+func (w *Watcher) Retry() { w.retries.fire() }
 
 // Following returns the names of the services followed, sorted.
 func (w *Watcher) Following() []string {
