@@ -111,7 +111,7 @@ func BenchmarkAudit(b *testing.B) {
 				}
 				defer w.Close()
 				for b.Loop() {
-					if a := w.ask(b.Context(), service, k, 0); a.err != nil || a.meta.LastIndex == 0 || len(a.entries) > 0 {
+					if a := w.ask(b.Context(), service, question{kind: k}); a.err != nil || a.meta.LastIndex == 0 || len(a.entries) > 0 {
 						b.Fatalf("got %+v; want an index and nothing else", a)
 					}
 				}

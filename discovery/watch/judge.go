@@ -3,6 +3,7 @@ package watch
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
@@ -27,6 +28,9 @@ type history struct {
 	replay  time.Time // until when Consul may be reading its log, for all we know; zero: it is not
 }
 
+// cutJitter spreads the questions after a proxy has cut all its connections.
+const cutJitter = 100 * time.Millisecond
+
 // judge decides what an answer means, and what to ask next and when.
 func (l *loop) judge(a answer) step {
 	now := time.Now()
@@ -35,6 +39,9 @@ func (l *loop) judge(a answer) step {
 	case errors.Is(a.err, errRestart):
 		h.index = 0
 		return step{kind: confirm}
+	case l.hold.cutShort(a, now):
+		h.index = 0
+		return step{kind: fetch, after: rand.N(cutJitter)}
 	case a.err != nil:
 		return l.retry(a, a.err)
 	case a.kind == block && a.meta.LastIndex < h.index:

@@ -21,6 +21,7 @@ type loop struct {
 	disk     disk
 	audits   audits
 	history  history
+	hold     hold
 	backoff  consul.Backoff
 	pace     pace
 }
@@ -46,7 +47,7 @@ func (w *Watcher) run(ctx context.Context, f *follower) {
 		l.end(context.Cause(ctx))
 	}()
 	l.audits.plan(time.Now())
-	l.queries.begin(ctx, step{kind: fetch}, 0)
+	l.queries.begin(ctx, step{kind: fetch}, 0, 0)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -59,7 +60,7 @@ func (w *Watcher) run(ctx context.Context, f *follower) {
 				return
 			}
 			next := l.judge(a)
-			l.queries.begin(ctx, next, l.history.index)
+			l.queries.begin(ctx, next, l.history.index, l.hold.longest(time.Now()))
 		case a := <-l.queries.audits:
 			if ctx.Err() != nil {
 				return

@@ -71,7 +71,7 @@ func newQueries(w *Watcher, service string) queries {
 }
 
 // begin asks when it is time; the last question must have had its answer.
-func (q *queries) begin(ctx context.Context, s step, index uint64) {
+func (q *queries) begin(ctx context.Context, s step, index uint64, longest time.Duration) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	q.current, q.cancel = s.kind, cancel
 	q.running.Go(func() {
@@ -80,7 +80,7 @@ func (q *queries) begin(ctx context.Context, s step, index uint64) {
 			// Taken before the question, so that a Retry counts that comes while it is
 			// in flight.
 			early := q.w.retries.wait()
-			a = q.w.ask(ctx, q.service, s.kind, index)
+			a = q.w.ask(ctx, q.service, question{s.kind, index, longest})
 			a.early = early
 		}
 		if a.err != nil && errors.Is(context.Cause(ctx), errRestart) {
@@ -97,7 +97,7 @@ func (q *queries) audit(ctx context.Context, k kind) {
 		return
 	}
 	q.auditing = true
-	q.running.Go(func() { q.audits <- q.w.ask(ctx, q.service, k, 0) })
+	q.running.Go(func() { q.audits <- q.w.ask(ctx, q.service, question{kind: k}) })
 }
 
 // restart ends a blocking query: its answer is errRestart.

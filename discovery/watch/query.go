@@ -54,6 +54,8 @@ type answer struct {
 	entries []*api.ServiceEntry
 	meta    api.QueryMeta
 	sent    time.Time
+	wait    time.Duration // that a blocking query was to be held at most
+	took    time.Duration
 	// blindfold is set when we may not see the service at all: an empty answer
 	// means nothing then.
 	blindfold bool
@@ -61,9 +63,19 @@ type answer struct {
 	early     <-chan struct{} // closed by a Retry since the question was asked
 }
 
+// question is one to Consul.
+type question struct {
+	kind kind
+	// index is that above which a blocking query waits.
+	index uint64
+	// longest bounds its wait. 0 means as long as it likes.
+	longest time.Duration
+}
+
 // ask waits for a place and asks Consul once. It is bounded by ctx and by the
 // limit of its kind.
-func (w *Watcher) ask(ctx context.Context, service string, k kind, index uint64) (a answer) {
+func (w *Watcher) ask(ctx context.Context, service string, q question) (a answer) {
+	k := q.kind
 	place := w.quick
 	if k == block {
 		place = w.blocking
@@ -80,7 +92,10 @@ func (w *Watcher) ask(ctx context.Context, service string, k kind, index uint64)
 		options.AllowStale = true
 	case block:
 		// Below 1 it would not block (Consul's rule), and spin.
-		options.WaitIndex, options.WaitTime = max(index, 1), w.wait()
+		options.WaitIndex, options.WaitTime = max(q.index, 1), w.wait()
+		if q.longest > 0 {
+			options.WaitTime = min(options.WaitTime, q.longest)
+		}
 		limit = options.WaitTime + options.WaitTime/16 + slack
 	case confirm:
 	case audit:
@@ -92,7 +107,8 @@ func (w *Watcher) ask(ctx context.Context, service string, k kind, index uint64)
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	a = answer{kind: k, sent: time.Now()}
+	a = answer{kind: k, sent: time.Now(), wait: options.WaitTime}
+	defer func() { a.took = time.Since(a.sent) }()
 	var meta *api.QueryMeta
 	var err error
 	if k == audit {

@@ -627,6 +627,24 @@ func TestAuditProvesFreshnessWhatIsStreamedDoesNot(t *testing.T) {
 	})
 }
 
+func TestTimeOfTheLastContactThatCanNotBeReadProvesNothing(t *testing.T) {
+	for _, contact := range []string{"9223372036854775807", "-1"} {
+		follow(t, Config{}, func(c call) reply {
+			return reply{index: "7", leader: true, contact: contact, hang: c.kind == block, body: body(entry("a"))}
+		}, func(t *testing.T, w *Watcher, _ *script) {
+			wantLatest(t, w, "a:passing")
+			settle(time.Minute)
+			s, err := w.Latest(t.Context(), "order")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if at, err := s.Freshness(); at.After(time.Now()) || err == nil {
+				t.Errorf("LastContact %s: proven %s from now, trouble %v; want no proof of the future, and trouble", contact, time.Until(at), err)
+			}
+		})
+	}
+}
+
 func TestAuditWithoutALeaderProvesNothing(t *testing.T) {
 	leader := true
 	follow(t, Config{}, func(c call) reply {
