@@ -49,6 +49,9 @@ func (m *Mesh) look() {
 // openAgent makes what all registrations share. The caller holds mu.
 func (m *Mesh) openAgent() error {
 	cfg := registration.AgentConfig{Client: m.own, Trace: m.trace.Registration, Log: m.log}
+	if m.watcher != nil {
+		cfg.Recovered = m.watcher.Retry // and a watch that recovers has the entries looked up
+	}
 	if m.own == nil {
 		near := m.consul
 		near.Datacenter = "" // an agent is of its own
