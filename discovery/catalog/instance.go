@@ -93,14 +93,15 @@ type Instance struct {
 }
 
 // Key names an endpoint: an instance at an address. It stays the same from
-// snapshot to snapshot, and changes when an instance comes back elsewhere.
+// snapshot to snapshot, and changes when an instance comes back elsewhere. Under
+// how many nodes the registry has it does not matter: it is one process.
 type Key struct {
-	ID, Node, Host string
-	Port           int
+	ID, Host string
+	Port     int
 }
 
 // Key returns the instance's key.
-func (i Instance) Key() Key { return Key{ID: i.ID, Node: i.Node, Host: i.Host, Port: i.Port} }
+func (i Instance) Key() Key { return Key{ID: i.ID, Host: i.Host, Port: i.Port} }
 
 // Addr returns host and port as a dialer wants them, IPv6 in brackets.
 func (i Instance) Addr() string { return net.JoinHostPort(i.Host, strconv.Itoa(i.Port)) }

@@ -181,3 +181,28 @@ func TestInvalidErrorOfTheCatalogIsPassedOn(t *testing.T) {
 		t.Errorf("got %v; want the catalog's error about Port", err)
 	}
 }
+
+// TestInstanceUnderTwoNodesIsOneAsItWasWrittenLast is a process that has moved from one
+// agent to another: the entry at the first is not beaten any more.
+func TestInstanceUnderTwoNodesIsOneAsItWasWrittenLast(t *testing.T) {
+	under := func(node string, index uint64, status string) *api.ServiceEntry {
+		return entry("order-1", func(e *api.ServiceEntry) {
+			e.Node, e.Service.ModifyIndex = &api.Node{Node: node, Address: "10.0.0.1"}, index
+			e.Checks = api.HealthChecks{{CheckID: "order-1:rollcall", Status: status}}
+		})
+	}
+	elsewhere := entry("order-1", func(e *api.ServiceEntry) { e.Service.Address = "10.0.0.9" })
+	old, fresh := under("first", 7, api.HealthCritical), under("second", 9, api.HealthPassing)
+	for _, entries := range [][]*api.ServiceEntry{{old, fresh, elsewhere}, {elsewhere, fresh, old}} {
+		u := inUse{service: "order", cfg: &Config{Trace: &Trace{}}}
+		set := u.convert(answer{entries: entries})
+		if len(set) != 2 {
+			t.Fatalf("%d instances; want the one that has moved, and its namesake at another address: %+v", len(set), set)
+		}
+		for _, i := range set {
+			if i.Host != "10.0.0.9" && (i.Node != "second" || i.State != catalog.StatePassing) {
+				t.Errorf("got %+v; want it as it was written last", i)
+			}
+		}
+	}
+}

@@ -21,18 +21,23 @@ type inUse struct {
 // known reports whether there is a set at all.
 func (u *inUse) known() bool { return u.feed.Current() != nil }
 
-// convert returns the entries that can be used, each once, and tells of the
-// others.
+// convert returns the entries that can be used, and tells of the others. An
+// instance that has moved from one agent to another may be there under both nodes:
+// what was written last counts.
 func (u *inUse) convert(a answer) []catalog.Instance {
 	set := make([]catalog.Instance, 0, len(a.entries))
-	seen := make(map[catalog.Key]bool, len(a.entries))
+	at, written := make(map[catalog.Key]int, len(a.entries)), make([]uint64, 0, len(a.entries))
 	var refused map[string]string
 	for _, e := range a.entries {
 		i, invalid := instanceOf(u.service, e)
 		if invalid == nil {
-			if !seen[i.Key()] {
-				seen[i.Key()] = true
-				set = append(set, i)
+			n, twice := at[i.Key()]
+			switch {
+			case !twice:
+				at[i.Key()] = len(set)
+				set, written = append(set, i), append(written, e.Service.ModifyIndex)
+			case e.Service.ModifyIndex > written[n]:
+				set[n], written[n] = i, e.Service.ModifyIndex
 			}
 			continue
 		}
