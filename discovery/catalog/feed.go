@@ -68,7 +68,7 @@ func (f *Feed) Fail(err error) {
 	f.fresh.Store(&freshness{proven: f.fresh.Load().proven, err: err})
 }
 
-// Close ends the feed: readers who wait, and those who come later, get an
+// Close ends the feed: calls of Latest that wait, and later ones, return an
 // error that wraps reason (nil means ErrClosed), and the last snapshot counts
 // as superseded. Closing again does nothing.
 func (f *Feed) Close(reason error) {

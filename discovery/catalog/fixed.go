@@ -52,7 +52,7 @@ func (f *Fixed) Latest(ctx context.Context, service string) (*Snapshot, error) {
 func (f *Fixed) KeepAlive(string) {}
 
 // newest returns the service's snapshot. That of a name without a set is empty,
-// and superseded when any name has its first set: no name but those is kept.
+// and superseded when any name has its first set. Only names with a set are kept.
 func (f *Fixed) newest(service string) *Snapshot {
 	f.mu.Lock()
 	defer f.mu.Unlock()

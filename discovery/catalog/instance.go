@@ -10,7 +10,7 @@ import (
 )
 
 // State is what the registry says of an instance, worst check first. The
-// zero value is StateUnknown, which no registry reports and nobody sends to.
+// zero value is StateUnknown, which no registry reports and nothing is sent to.
 type State int
 
 // The states, from the best to the worst.
@@ -61,8 +61,8 @@ func (s State) Ready() bool { return s == StatePassing || s == StateWarning }
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Instance is one running copy of a service, as the registry last told of it.
-// It is a value: whoever holds one may keep it, and nobody changes its slices
-// and maps.
+// It is a value that may be kept. Its slices and maps are shared: don't change
+// them.
 type Instance struct {
 	// ID is unique among the instances of its service.
 	ID string

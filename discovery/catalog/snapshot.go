@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Source answers who offers a service. Its snapshots are whole sets. Any number
+// Source gives the instances of services. Its snapshots are whole sets. Any number
 // of goroutines may call its methods.
 type Source interface {
 	// Latest returns the latest snapshot of the service. It begins to watch a
@@ -22,8 +22,8 @@ type Source interface {
 }
 
 var (
-	// ErrNoInstance is the error, wrapped, of whoever needs an instance of a
-	// service that nobody offers. A registry can't tell a service that is
+	// ErrNoInstance is the error, wrapped, of a call that needs an instance of a
+	// service without one. A registry can't tell a service that is
 	// unknown from one that has no instance.
 	ErrNoInstance = errors.New("no instance")
 	// ErrTooManyServices is the error, wrapped, of a source that follows as

@@ -17,6 +17,33 @@ type Config struct {
 	// Client asks Consul. It needs room for MaxQueries connections and 16
 	// more, and must have no time limit for whole calls.
 	Client *api.Client
+	// MissingFor is how long an instance that vanished in good health stays in
+	// the set. 0 means 30s, negative means not at all. Longer bridges a
+	// catalog that takes longer to fill again; it is also how long the address
+	// of a process that died without a word may be tried.
+	MissingFor time.Duration
+	// StaleFor is how old the last proof of a set may be before Latest answers
+	// with ErrStale instead. 0 means for ever: an old set is better than none.
+	StaleFor time.Duration
+	// Dir is a folder in which the last set of each service is kept, for a
+	// start while Consul is away: then it is used, marked catalog.ErrFromDisk,
+	// until Consul answers. "" means that nothing is kept. The folder is made if
+	// it is not there; it belongs to one mesh, and may be shared by processes of
+	// one user. It and its files must be this user's or root's, and not open to
+	// others to write. An error of New says that it can't be used.
+	Dir string
+	// DirMaxAge is how old the last proof of a set in Dir may be for it to be
+	// used. 0 means 24h, or StaleFor if that is shorter. Longer bridges a longer
+	// stop of everything; the addresses in it may meanwhile be others'.
+	DirMaxAge time.Duration
+	// Trace is called when something happens. nil means that nothing is.
+	Trace *Trace
+	// Log gets what no caller asked for: a service lost and found, instances
+	// missing and back. nil means that nothing is logged.
+	Log *slog.Logger
+
+	// The rest is rarely set.
+
 	// Wait is how long a blocking query waits at Consul for news. 0 means 30s;
 	// at most 30s. Longer asks less often; it is also how long a query can be
 	// blind after Consul's index went backwards, and how long a connection
@@ -26,14 +53,6 @@ type Config struct {
 	// fresh and find what the blocking query missed; an eighth less to a quarter
 	// more. 0 means 10s, or a third of StaleFor if that is shorter.
 	AuditEvery time.Duration
-	// MissingFor is how long an instance that vanished in good health stays in
-	// the set. 0 means 30s, negative means not at all. Longer bridges a
-	// catalog that takes longer to fill again; it is also how long the address
-	// of a process that died without a word may be tried.
-	MissingFor time.Duration
-	// StaleFor is how old the last proof of a set may be before Latest answers
-	// with ErrStale instead. 0 means for ever: an old set is better than none.
-	StaleFor time.Duration
 	// IdleFor is how long a service is followed after it was last in use: see
 	// KeepAlive. 0 means 10 minutes.
 	IdleFor time.Duration
@@ -47,21 +66,6 @@ type Config struct {
 	// this, queries wait for a turn and are shorter, so that each service has
 	// one about every 5 seconds.
 	MaxQueries int
-	// Dir is a folder in which the last set of each service is kept, for a
-	// start while Consul is away: then it is used, marked catalog.ErrFromDisk,
-	// until Consul answers. "" means that nothing is kept. The folder is made if
-	// it is not there; it belongs to one mesh, and may be shared by processes of
-	// one user. It and its files must be this user's or root's, and not open to
-	// others to write. An error of New says that it can't be used.
-	Dir string
-	// DirMaxAge is how old the last proof of a set in Dir may be for it to be
-	// used. 0 means 24h, or StaleFor if that is shorter. Longer bridges a longer
-	// stop of everything; the addresses in it may meanwhile be others'.
-	DirMaxAge time.Duration
-	// Trace hears of what happens; nil means nobody listens.
-	Trace *Trace
-	// Log gets what nobody asked for: a service lost and found. nil discards.
-	Log *slog.Logger
 }
 
 // maxQuick bounds the queries at a time that don't wait for news.
@@ -114,25 +118,25 @@ func (c Config) complete() (Config, error) {
 // they must be quick, must not close the Watcher, and may run at the same time
 // for different services.
 type Trace struct {
-	// Changed hears of a new snapshot that is in use.
+	// Changed is called with each new snapshot that is in use.
 	Changed func(s *catalog.Snapshot)
-	// Failed hears of a query that failed, an answer that was not believed, and
-	// a set that went stale.
+	// Failed is called when a query failed, an answer was not believed, or a set
+	// went stale.
 	Failed func(service string, err error)
-	// Refused hears of an entry that can't be used and was dropped: once for
-	// each change of what is wrong with it, not for each answer.
+	// Refused is called when an entry can't be used and was dropped: once for each
+	// change of what is wrong with it, not for each answer.
 	Refused func(service string, err *catalog.InvalidError)
-	// Missing hears of an instance that vanished and is kept until its
+	// Missing is called when an instance vanished and is kept until its
 	// MissingUntil.
 	Missing func(service string, i catalog.Instance)
-	// Forgot hears of a service that is followed no more: it was not in use, or
+	// Forgot is called when a service is followed no more: it was not in use, or
 	// had no instance and made room for another.
 	Forgot func(service string)
-	// Regressed hears of an index below the last one that was believed: Consul
-	// lost its catalog, or a snapshot of it was restored. Whoever has an entry
-	// there does well to look whether it still is.
+	// Regressed is called for an index below the last one that was believed:
+	// Consul lost its catalog, or a snapshot of it was restored. An entry of one's
+	// own may be gone with it.
 	Regressed func(service string)
-	// Recovered hears of the end of trouble: Consul has given an answer that
+	// Recovered is called at the end of trouble: Consul has given an answer that
 	// proves the set, for the first time after Failed.
 	Recovered func(service string)
 }

@@ -9,8 +9,8 @@ import (
 
 // gate lets a limited number of blocking queries in, first come first served.
 // When Consul refuses a connection (429), because others at our address use up
-// its limit, the gate narrows to what gets through: else those inside would
-// keep their connections, and those outside would never have one. It widens
+// its limit, the gate narrows to what gets through: else the queries inside would
+// keep their connections, and the others would never have one. It widens
 // again as time passes without a refusal.
 type gate struct {
 	mu    sync.Mutex // guards what follows
@@ -71,7 +71,7 @@ func (g *gate) width() int {
 	return g.limit
 }
 
-// admit lets in who may. The caller holds mu.
+// admit lets queries in while there are places. The caller holds mu.
 func (g *gate) admit() {
 	if g.limit < g.most && time.Since(g.eased) >= easeAfter {
 		g.limit++

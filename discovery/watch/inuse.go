@@ -107,8 +107,8 @@ func (u *inUse) publish(set []catalog.Instance, now time.Time) (news bool) {
 // not.
 func (u *inUse) again() { u.feed.Publish(slices.Clone(u.set), u.feed.Current().At()) }
 
-// extended returns the set with the full time anew for the missing who have no
-// more than that left.
+// extended returns the set with the full time anew for missing instances that
+// have no more than that left.
 func (u *inUse) extended(now time.Time, left time.Duration) []catalog.Instance {
 	set := slices.Clone(u.set)
 	for n := range set {

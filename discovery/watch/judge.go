@@ -87,9 +87,9 @@ func (l *loop) judge(a answer) step {
 	return step{kind: block, after: l.pace.take(now, news)}
 }
 
-// replay is how long after the first answer of all those who vanish are not taken
-// for missing. A Consul that has just started shows its past while it reads its
-// log: entries of those who left long ago come and go within milliseconds, and
+// replay is how long after the first answer of all an instance that vanishes is not
+// taken for missing. A Consul that has just started shows its past while it reads its
+// log: entries of instances that left long ago come and go within milliseconds, and
 // their addresses may be others' by now. So too until a server with a leader has
 // proven the set: what is older than the log is shown until there is one.
 const replay = time.Second
@@ -181,9 +181,9 @@ func (l *loop) publish(set []catalog.Instance, now time.Time) {
 	}
 }
 
-// extend gives the missing who have no more than that left their full time anew:
-// while Consul can't be asked none is given up, and when it answers again those
-// that live have that long to register.
+// extend gives missing instances that have no more than that left their full time
+// anew: while Consul can't be asked none is given up, and when it answers again the
+// live ones have that long to register.
 func (l *loop) extend(now time.Time, left time.Duration) {
 	l.publish(l.inUse.extended(now, left), now)
 }

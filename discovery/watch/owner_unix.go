@@ -13,8 +13,8 @@ import (
 // symbolic link is followed, and no pipe is waited for.
 const openSafely = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
-// checkOwner says why a file or a folder is not ours: it belongs to a user who is
-// neither this process's nor root, or others may write to it. A folder with the
+// checkOwner says why a file or a folder is not ours: its user is neither this
+// process's nor root, or others may write to it. A folder with the
 // sticky bit is ours even so: others can't replace what we put there.
 func checkOwner(info fs.FileInfo) error {
 	stat, ok := info.Sys().(*syscall.Stat_t)

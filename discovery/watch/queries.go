@@ -28,7 +28,7 @@ const (
 	retryJitter = 50 * time.Millisecond
 )
 
-// signal wakes those that wait for it. The zero value is ready.
+// signal wakes all goroutines that wait for it. The zero value is ready.
 type signal struct {
 	mu   sync.Mutex // guards what follows
 	next chan struct{}

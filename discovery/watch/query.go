@@ -44,7 +44,7 @@ const turn = 5 * time.Second
 // scanFilter matches no instance.
 const scanFilter = `Service.ID == "~"`
 
-// anonymous is the accessor of the token of those who have none
+// anonymous is the accessor of the token of calls that have none
 // (https://developer.hashicorp.com/consul/docs/secure/acl/token).
 const anonymous = "00000000-0000-0000-0000-000000000002"
 

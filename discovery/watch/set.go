@@ -22,7 +22,7 @@ type rule struct {
 }
 
 // succeed returns the set that follows upon last when Consul answered with
-// these instances, and those that have only now gone missing. Each instance
+// these instances, and which have only now gone missing. Each instance
 // that vanished is judged alone:
 //
 //   - last seen passing or warning, it stays, marked missing, for the rule's grace;
@@ -79,7 +79,7 @@ func succeedPart(last, part []catalog.Instance, shown map[catalog.Key]bool, r ru
 	return next, vanished
 }
 
-// absent returns those of last that the answer neither has nor makes void.
+// absent returns the instances of last that the answer neither has nor makes void.
 func absent(last, answer []catalog.Instance) []catalog.Instance {
 	type name struct{ id, node string }
 	names := make(map[name]bool, len(answer))

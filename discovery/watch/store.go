@@ -15,8 +15,8 @@ import (
 )
 
 // store keeps the last set of each service in a folder, one file for each. One
-// goroutine writes; a file is replaced as a whole or not at all. Services that
-// nobody offers have no file, so names from requests cost none.
+// goroutine writes; a file is replaced as a whole or not at all. Services
+// without an instance have no file, so names from requests cost none.
 type store struct {
 	dir    string
 	maxAge time.Duration
@@ -39,8 +39,8 @@ const (
 
 	fileSuffix = ".json"
 	tempPrefix = ".writing-"
-	// tempOld is the age at which a file is no longer being written: whoever
-	// began it has died.
+	// tempOld is the age at which a file is no longer being written: the process
+	// that began it has died.
 	tempOld = time.Minute
 )
 
@@ -68,8 +68,8 @@ func openStore(dir string, maxAge time.Duration, log *slog.Logger) (*store, erro
 	return s, nil
 }
 
-// checkFolder says why what lies in the folder can't be trusted: whoever writes it
-// says where our requests go. What is above the folder is not looked at.
+// checkFolder says why what lies in the folder can't be trusted: it decides where
+// our requests go. What is above the folder is not looked at.
 func checkFolder(dir string) error {
 	link, err := os.Lstat(dir)
 	if err != nil {

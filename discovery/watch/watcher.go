@@ -28,7 +28,7 @@ type Watcher struct {
 	began    time.Time
 	blocking *gate  // for blocking queries
 	quick    *gate  // for the others
-	retries  signal // for those that back off
+	retries  signal // for queries that wait after a failure
 	store    *store // nil: nothing is kept on disk
 	start    func(*follower)
 	cancel   context.CancelFunc
@@ -195,8 +195,8 @@ func (w *Watcher) Snapshots() []*catalog.Snapshot {
 }
 
 // Close stops following: it ends the queries in flight, writes to Config.Dir
-// what is not there yet, waits for every goroutine, and lets readers who wait have catalog.ErrClosed. It may be
-// called twice. The client is the caller's to close.
+// what is not there yet, waits for every goroutine, and ends calls of Latest that
+// wait with catalog.ErrClosed. It may be called twice. The client is the caller's to close.
 func (w *Watcher) Close() error {
 	w.mu.Lock()
 	w.closed = true
