@@ -299,10 +299,12 @@ func TestRegistrationsOfAProcessAreCountedByServiceAndState(t *testing.T) {
 	trace.Attempted("order", "order-1", "register", nil)
 	trace.Attempted("order", "order-2", "register", errors.New("500"))
 	trace.Attempted("stock", "stock-1", "register", nil)
+	trace.Attempted("", "", "hold", nil) // for all of the process
 	for series, want := range map[string]float64{
 		`{op="register",outcome="ok",service="order"}`:    1,
 		`{op="register",outcome="error",service="order"}`: 1,
 		`{op="register",outcome="ok",service="stock"}`:    1,
+		`{op="hold",outcome="ok",service="order"}`:        1,
 	} {
 		if got := value(t, m, "rollcall_registration_attempts_total"+series); got != want {
 			t.Errorf("%s is %v; want %v", series, got, want)

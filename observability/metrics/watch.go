@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"cmp"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
@@ -47,7 +49,8 @@ func (m *Metrics) registrationTrace() *registration.Trace {
 			if err != nil {
 				outcome = "error"
 			}
-			m.all.attempts.WithLabelValues(service, op, outcome).Inc()
+			// What is asked for all registrations of a process is its own service's.
+			m.all.attempts.WithLabelValues(cmp.Or(service, m.cfg.Service), op, outcome).Inc()
 		},
 	}
 }
