@@ -3,6 +3,7 @@ package registration
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -19,31 +20,40 @@ const (
 // callbacks calls the functions of a Trace, one after the other, beside the
 // instance's life: one that hangs or panics holds up nothing but the others.
 type callbacks struct {
+	done chan struct{}
+
+	mu    sync.Mutex // guards queue
 	queue chan func()
-	done  chan struct{}
 }
 
 func (c *callbacks) begin() {
-	c.queue, c.done = make(chan func(), callbackQueue), make(chan struct{})
+	queue := make(chan func(), callbackQueue)
+	c.queue, c.done = queue, make(chan struct{})
 	go func() {
 		defer close(c.done)
-		for f := range c.queue {
+		for f := range queue {
 			calmly(f)
 		}
 	}()
 }
 
-// do has f called. What does not fit into the queue is left out.
+// do has f called. What does not fit into the queue, or comes after the end, is left
+// out.
 func (c *callbacks) do(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	select {
 	case c.queue <- f:
 	default:
 	}
 }
 
-// end waits for what is queued, but not for what hangs. The life must have ended.
+// end waits for what is queued, but not for what hangs.
 func (c *callbacks) end() {
+	c.mu.Lock()
 	close(c.queue)
+	c.queue = nil // into which nothing fits
+	c.mu.Unlock()
 	timer := time.NewTimer(callbackFlush)
 	defer timer.Stop()
 	select {

@@ -191,3 +191,23 @@ func TestCostOfAnInstanceDoesNotGrowWithItsService(t *testing.T) {
 		t.Errorf("a minute costs %d bytes of answers beside 400 others, %d alone; want it the same", many, alone)
 	}
 }
+
+func TestAgentThatIsClosedBeforeItsRegistrationsHarmsNothing(t *testing.T) {
+	in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
+		shared, err := NewAgent(AgentConfig{Client: agent.Client(), Log: cfg.Log, Trace: &Trace{Attempted: func(_, _, _ string, _ error) {}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Agent = shared
+		r := begun(t, cfg)
+		shared.Close()
+		shared.Close()
+		time.Sleep(time.Minute)
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		if seen(t, agent.Client(), r) != nil {
+			t.Error("the entry is there still")
+		}
+	})
+}
