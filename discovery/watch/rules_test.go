@@ -450,6 +450,7 @@ func TestFilteredAnswerAddsWhatItShowsAndTakesNothing(t *testing.T) {
 		return reply{index: "7", leader: true, body: body(entry("a"), entry("b"))}
 	}, func(t *testing.T, w *Watcher, s *script) {
 		wantLatest(t, w, "a:passing b:passing")
+		settle(2 * time.Second) // within the first second nothing is missing
 		s.do(func() { filtered = true })
 		settle(5 * time.Minute)
 		wantLatest(t, w, "a:passing? b:warning c:passing")
