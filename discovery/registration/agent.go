@@ -208,7 +208,7 @@ func (a *Agent) run(ctx context.Context) {
 	defer close(a.ended)
 	var (
 		wait   backoff
-		held   = cuts{wait: holdServices}
+		held   cuts
 		warned bool
 	)
 	for ctx.Err() == nil {
@@ -217,7 +217,7 @@ func (a *Agent) run(ctx context.Context) {
 		up := false
 		away := err != nil && consul.Unreachable(err)
 		if err == nil {
-			up, err = a.follow(ctx, found, held.wait)
+			up, err = a.follow(ctx, found, held.hold())
 		}
 		if ctx.Err() != nil {
 			break
@@ -239,6 +239,7 @@ func (a *Agent) run(ctx context.Context) {
 			continue
 		}
 		a.failed++
+		held = cuts{} // it was no proxy
 		wait.failed(err)
 		a.publish(sight{err: err, away: away})
 		if a.failed >= 2 && !warned {

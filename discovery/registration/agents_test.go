@@ -300,3 +300,28 @@ func TestRecoveredIsToldOfEachReturnOfConsulsOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestConnectionsThatAreNotKeptCostNoMoreQuestions is a client, or a proxy, that makes a
+// connection for each call.
+func TestConnectionsThatAreNotKeptCostNoMoreQuestions(t *testing.T) {
+	in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
+		transport := agent.HTTPClient().Transport.(*http.Transport).Clone()
+		transport.DisableKeepAlives = true
+		c, err := api.NewClient(&api.Config{Address: consultest.Address, Scheme: "http", HttpClient: &http.Client{Transport: transport}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Client = c
+		r := begun(t, cfg)
+		time.Sleep(time.Minute)
+		before := len(agent.Requests(""))
+		time.Sleep(10 * time.Minute)
+		if n := float64(len(agent.Requests(""))-before) / 10; n > 15 {
+			t.Errorf("%.1f questions a minute; want 15 at most", n)
+		}
+		if err := agent.Client().Agent().ServiceDeregister(r.ID()); err != nil {
+			t.Fatal(err)
+		}
+		within(t, time.Second, "back", func() bool { return whole(t, agent.Client(), r) })
+	})
+}

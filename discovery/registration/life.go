@@ -207,13 +207,13 @@ func (l *life) compare(s *sight) {
 	if err != nil {
 		why += ": " + err.Error()
 	}
-	if l.retry.failures < 2 {
-		l.enter(StateRegistered, why, err)
-	}
 	select {
 	case <-l.seen:
 	default:
 		close(l.seen)
+	}
+	if l.retry.failures < 2 {
+		l.enter(StateRegistered, why, err)
 	}
 	switch arrived := beat.Status == l.told.status; {
 	case arrived:

@@ -28,6 +28,9 @@ const (
 	// that Consul may add
 	// (https://developer.hashicorp.com/consul/api-docs/features/blocking).
 	holdSlack = 5 * time.Second
+	// indexCounts is for how long an index counts for any connection: where none is
+	// kept, each question has a new one. No Consul comes back sooner.
+	indexCounts = -1
 	// lookSpacing is the least time between two looks.
 	lookSpacing = 100 * time.Millisecond
 	// busyAfter answers in a row that came at once, a question is spaced, by up to
@@ -208,10 +211,13 @@ func (a *Agent) untilLearned(ctx context.Context) string {
 
 // ask asks one question until it fails.
 func (a *Agent) ask(ctx context.Context, node string, q question, hurry <-chan struct{}, answers chan<- answer) {
-	var index uint64
+	var (
+		index   uint64
+		learned time.Time // when the index was
+	)
 	for busy := 0; ; {
 		asked := time.Now()
-		found, next, err := a.askOnce(ctx, node, q, index)
+		found, next, err := a.askOnce(ctx, node, q, index, learned)
 		if errors.Is(err, errNewConnection) && ctx.Err() == nil {
 			if index = 0; busy > 0 {
 				pause(ctx, lookSpacing, nil)
@@ -236,11 +242,11 @@ func (a *Agent) ask(ctx context.Context, node string, q question, hurry <-chan s
 		if busy >= busyAfter {
 			pause(ctx, min(lookSpacing<<min(busy-busyAfter, 10), busyMost), hurry)
 		}
-		index = next
+		index, learned = next, time.Now()
 	}
 }
 
-func (a *Agent) askOnce(ctx context.Context, node string, q question, index uint64) (found func(*sight), next uint64, err error) {
+func (a *Agent) askOnce(ctx context.Context, node string, q question, index uint64, learned time.Time) (found func(*sight), next uint64, err error) {
 	limit := callTimeout
 	opts := &api.QueryOptions{}
 	op := opRead
@@ -255,13 +261,13 @@ func (a *Agent) askOnce(ctx context.Context, node string, q question, index uint
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	// An index counts for a connection that was there when it was learned. Over a new
-	// one, which net/http makes by itself when the old one broke, the question would
-	// wait in vain at a Consul that came back without its data: that the connection
-	// broke is the news.
+	// An index counts for a connection that was there when it was learned, or soon
+	// after. Over a later one, which net/http makes by itself when the old one broke,
+	// the question would wait in vain at a Consul that came back without its data: that
+	// the connection broke is the news.
 	var broke atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(conn httptrace.GotConnInfo) {
-		if index > 0 && !conn.Reused {
+		if index > 0 && !conn.Reused && time.Since(learned) > indexCounts {
 			broke.Store(true)
 			cancel()
 		}
@@ -325,16 +331,29 @@ func (a *Agent) notes() string { return "rollcall process " + a.process }
 // cuts finds out for how long a question may be held where a proxy between us and
 // Consul cuts it short: that is no outage, and costs a question more.
 type cuts struct {
-	wait time.Duration
-	row  int
+	wait    time.Duration // 0: as long as it may be
+	row     int
+	learned time.Time
 }
 
+// cutsCount is for how long what was learned of a proxy counts.
+const cutsCount = 10 * time.Minute
+
+// hold returns for how long the question may be held now.
+func (c *cuts) hold() time.Duration {
+	if c.wait == 0 || time.Since(c.learned) > cutsCount {
+		return holdServices
+	}
+	return c.wait
+}
+
+// ended notes after what time the questions ended, and why.
 func (c *cuts) ended(after time.Duration, err error) {
 	if err == nil || after < time.Second {
 		c.row = 0
 		return
 	}
 	if c.row++; c.row >= 2 {
-		c.wait = max(2*time.Second, min(c.wait, after*3/4))
+		c.wait, c.learned = max(2*time.Second, min(c.hold(), after*3/4)), time.Now()
 	}
 }
