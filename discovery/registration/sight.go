@@ -30,7 +30,7 @@ const (
 	holdSlack = 5 * time.Second
 	// indexCounts is for how long an index counts for any connection: where none is
 	// kept, each question has a new one. No Consul comes back sooner.
-	indexCounts = -1
+	indexCounts = time.Second
 	// lookSpacing is the least time between two looks.
 	lookSpacing = 100 * time.Millisecond
 	// busyAfter answers in a row that came at once, a question is spaced, by up to
@@ -266,8 +266,10 @@ func (a *Agent) askOnce(ctx context.Context, node string, q question, index uint
 	// the question would wait in vain at a Consul that came back without its data: that
 	// the connection broke is the news.
 	var broke atomic.Bool
+	var conns atomic.Int32
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(conn httptrace.GotConnInfo) {
-		if index > 0 && !conn.Reused && time.Since(learned) > indexCounts {
+		again := conns.Add(1) > 1
+		if index > 0 && (again || !conn.Reused && time.Since(learned) > indexCounts) {
 			broke.Store(true)
 			cancel()
 		}
