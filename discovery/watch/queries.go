@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -80,7 +81,12 @@ func (q *queries) begin(ctx context.Context, s step, index uint64, longest time.
 			// Taken before the question, so that a Retry counts that comes while it is
 			// in flight.
 			early := q.w.retries.wait()
-			a = q.w.ask(ctx, q.service, question{s.kind, index, longest})
+			asking, done := q.answerable(ctx, s.kind, early)
+			a = q.w.ask(asking, q.service, question{s.kind, index, longest})
+			if errors.Is(context.Cause(asking), errOvertaken) && a.err != nil {
+				a.err = errOvertaken
+			}
+			done()
 			a.early = early
 		}
 		if a.err != nil && errors.Is(context.Cause(ctx), errRestart) {
@@ -89,6 +95,33 @@ func (q *queries) begin(ctx context.Context, s step, index uint64, longest time.
 		cancel(nil)
 		q.answers <- a
 	})
+}
+
+// errOvertaken is the failure of a question that was to be answered at once, and was
+// not while Consul is known to answer: it hangs at an address, or at a resolver, from
+// before that.
+var errOvertaken = fmt.Errorf("no answer, while Consul answered others: %w", context.DeadlineExceeded)
+
+// overtakenAfter is for how long such a question is waited for still.
+const overtakenAfter = 300 * time.Millisecond
+
+// answerable returns a context for a question of the kind, which ends overtakenAfter a
+// Retry if the question is not held by Consul; done releases it.
+func (q *queries) answerable(ctx context.Context, k kind, retry <-chan struct{}) (asking context.Context, done func()) {
+	asking, cancel := context.WithCancelCause(ctx)
+	if k != block {
+		q.running.Go(func() {
+			select {
+			case <-retry:
+			case <-asking.Done():
+				return
+			}
+			if pause(asking, overtakenAfter) == nil {
+				cancel(errOvertaken)
+			}
+		})
+	}
+	return asking, func() { cancel(nil) }
 }
 
 // audit asks beside the current question, unless an audit is in flight.

@@ -134,3 +134,30 @@ func TestRetryWithoutEndCostsConsulABoundedNumberOfQuestions(t *testing.T) {
 		}
 	})
 }
+
+// TestFirstQuestionThatHangsIsAskedAnewWhenConsulIsKnownToAnswer is a process that
+// started while Consul was away: its question hangs at an address of before, and its
+// registration is back.
+func TestFirstQuestionThatHangsIsAskedAnewWhenConsulIsKnownToAnswer(t *testing.T) {
+	hang := true
+	follow(t, Config{}, func(c call) reply {
+		if hang {
+			return reply{hang: true}
+		}
+		return steady(c)
+	}, func(t *testing.T, w *Watcher, s *script) {
+		if err := w.Pin("user"); err != nil {
+			t.Fatal(err)
+		}
+		settle(time.Second) // asked, and swallowed
+		s.do(func() { hang = false })
+		w.Retry()
+		began := time.Now()
+		if _, err := w.Latest(t.Context(), "user"); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("the first answer came after %v; want a second at most", took)
+		}
+	})
+}
