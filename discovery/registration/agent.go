@@ -177,9 +177,9 @@ func (a *Agent) publish(s sight) {
 	}
 }
 
-// call does one exchange that the agent answers itself, or by asking once. The
-// calls of a process go one after the other, so that one connection serves them
-// and the agent that answers is mostly the same.
+// call does one exchange of a registration's. Those of a process go one after the
+// other, so that one connection serves them and the agent that answers is mostly the
+// same.
 func (a *Agent) call(ctx context.Context, tell func(error), do func(q *api.QueryOptions) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -189,6 +189,14 @@ func (a *Agent) call(ctx context.Context, tell func(error), do func(q *api.Query
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	return a.exchange(ctx, tell, do)
+}
+
+// exchange does one exchange, whatever the registrations do: a heartbeat that hangs
+// inside of a Consul without a leader must not hold up what finds the leader.
+func (a *Agent) exchange(ctx context.Context, tell func(error), do func(q *api.QueryOptions) error) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	err := consul.Clip(do((&api.QueryOptions{}).WithContext(ctx)))
 	tell(err)
 	return err

@@ -87,9 +87,17 @@ func (l *life) tidy(ctx context.Context) {
 	delete(l.nodes, node)
 }
 
-// beatBriefly is beat within the settle time: Consul must not hold that up.
+// briefly is how long a heartbeat may take that nothing must wait for.
+const briefly = 500 * time.Millisecond
+
+// beatBriefly is beat within the settle time, which Consul must not hold up, and while
+// Consul has no leader: it may hold a heartbeat for seconds after the election.
 func (l *life) beatBriefly(reads, writes context.Context) {
-	ctx, cancel := context.WithDeadline(writes, l.settleAt)
+	by := time.Now().Add(briefly)
+	if l.settling() {
+		by = earlier(by, l.settleAt)
+	}
+	ctx, cancel := context.WithDeadline(writes, by)
 	defer cancel()
 	l.beat(reads, ctx)
 }

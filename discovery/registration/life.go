@@ -137,7 +137,7 @@ func (l *life) plan() (step func(l *life, reads, writes context.Context), at tim
 	case s.away:
 		return nil, never()
 	case s.err != nil:
-		return (*life).beat, beat
+		return (*life).beatBriefly, beat
 	}
 	if at := l.rewriteAt(s); at.Before(beat) {
 		return (*life).writeAnew, at
@@ -212,7 +212,7 @@ func (l *life) compare(s *sight) {
 	default:
 		close(l.seen)
 	}
-	if l.retry.failures < 2 {
+	if l.retry.refusals < 2 {
 		l.enter(StateRegistered, why, err)
 	}
 	switch arrived := beat.Status == l.told.status; {
@@ -349,11 +349,16 @@ func (l *life) enter(to State, why string, err error) {
 type backoff struct {
 	away, refusing consul.Backoff
 	failures       int // in a row
+	refusals       int // the last of them, by a Consul that answers
 	until          time.Time
 }
 
 func (b *backoff) failed(err error) {
 	b.failures++
+	b.refusals++
+	if consul.Unreachable(err) {
+		b.refusals = 0
+	}
 	var wait time.Duration
 	switch {
 	case errors.Is(err, errNoLeader), errors.Is(err, ErrSeveralAgents):

@@ -414,3 +414,24 @@ func TestNeverMoreThanOneCallInFlightBesideTheTwoQuestions(t *testing.T) {
 		}
 	})
 }
+
+// TestHeartbeatThatHangsWithoutALeaderHoldsUpNothing is what Consul does with one that
+// comes before the election: it answers seconds after it.
+func TestHeartbeatThatHangsWithoutALeaderHoldsUpNothing(t *testing.T) {
+	in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
+		r := begun(t, cfg)
+		time.Sleep(9500 * time.Millisecond) // the next heartbeat is near
+		agent.Break("", consultest.Refuse())
+		agent.LoseLeader()
+		inState(t, r, StateRecovering)
+		agent.Mend()
+		agent.Break(updatePath, consultest.Paused())
+		time.Sleep(1200 * time.Millisecond)
+		agent.ElectLeader()
+		within(t, time.Second, "registered", func() bool { return r.Status().State == StateRegistered })
+		time.Sleep(2 * time.Second)
+		agent.Mend()
+		eventually(t, "beating", func() bool { return status(t, agent.Client(), r) == api.HealthPassing })
+		inState(t, r, StateRegistered)
+	})
+}

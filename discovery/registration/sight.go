@@ -70,7 +70,7 @@ func (a *Agent) meet(ctx context.Context) (sight, error) {
 	case <-a.doubts: // is being answered
 	default:
 	}
-	err := a.call(ctx, a.tell(opRead), func(q *api.QueryOptions) error {
+	err := a.exchange(ctx, a.tell(opRead), func(q *api.QueryOptions) error {
 		leader, err := a.cfg.Client.Status().LeaderWithQueryOptions(q)
 		if err == nil && leader == "" {
 			err = errNoLeader
@@ -96,7 +96,7 @@ func (a *Agent) meet(ctx context.Context) (sight, error) {
 // identify asks the agent for its node's name and address. Where the token may
 // not read the agent, its name is that of the node of our checks; else empty.
 func (a *Agent) identify(ctx context.Context) (node, address string, err error) {
-	err = a.call(ctx, a.tell(opRead), func(q *api.QueryOptions) (err error) {
+	err = a.exchange(ctx, a.tell(opRead), func(q *api.QueryOptions) (err error) {
 		node, address, err = consul.Self(a.cfg.Client, q)
 		return err
 	})
@@ -109,7 +109,7 @@ func (a *Agent) identify(ctx context.Context) (node, address string, err error) 
 
 // nodeOfChecks is the node of the checks that this process has at the agent.
 func (a *Agent) nodeOfChecks(ctx context.Context) (node string, err error) {
-	err = a.call(ctx, a.tell(opRead), func(q *api.QueryOptions) error {
+	err = a.exchange(ctx, a.tell(opRead), func(q *api.QueryOptions) error {
 		checks, err := consul.Checks(a.cfg.Client, "Notes == "+strconv.Quote(a.notes()), q)
 		for _, c := range checks {
 			node = c.Node
