@@ -186,7 +186,7 @@ func newTransport(cfg Config, where address) *http.Transport {
 	}
 	dialer := &dialer{
 		limit:  cfg.DialTimeout,
-		lookup: net.DefaultResolver.LookupNetIP,
+		lookup: lookup,
 		dial:   (&net.Dialer{Timeout: cfg.DialTimeout, KeepAlive: keepAlive}).DialContext,
 	}
 	t := &http.Transport{

@@ -89,3 +89,16 @@ func (d *dialer) race(ctx context.Context, network, port string, ips []netip.Add
 	}
 	return nil, first
 }
+
+// lookup asks for the addresses of a name, as net.DefaultResolver does. That one has
+// callers who ask for the same name share one lookup: one that began while Consul's
+// name was away hangs for seconds, and those that ask when it is back wait for it. So
+// each lookup has a resolver of its own.
+func lookup(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	own := net.Resolver{
+		PreferGo:     net.DefaultResolver.PreferGo,
+		StrictErrors: net.DefaultResolver.StrictErrors,
+		Dial:         net.DefaultResolver.Dial,
+	}
+	return own.LookupNetIP(ctx, network, host)
+}

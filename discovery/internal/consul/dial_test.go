@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -187,5 +188,57 @@ func TestAddressesOfANameShareOneLimit(t *testing.T) {
 				open.Wait() // a connection left open is a deadlock of the bubble
 			})
 		})
+	}
+}
+
+// TestLookupThatHangsHoldsUpNoLaterOne has a name server that is silent at first, as
+// Docker's is about a container that is stopped.
+func TestLookupThatHangsHoldsUpNoLaterOne(t *testing.T) {
+	before := net.DefaultResolver
+	t.Cleanup(func() { net.DefaultResolver = before })
+	known := names(t, "127.0.0.2")
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	var up, over atomic.Bool
+	var mu sync.Mutex
+	var conns []net.Conn
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if over.Load() {
+			return nil, errors.New("the test is over")
+		}
+		if up.Load() {
+			return known.Dial(ctx, network, addr)
+		}
+		conn, err := new(net.Dialer).DialContext(ctx, "udp", silent.LocalAddr().String())
+		mu.Lock()
+		defer mu.Unlock()
+		conns = append(conns, conn)
+		return conn, err
+	}}
+	defer func() { // the resolver itself would wait for some seconds more
+		over.Store(true)
+		mu.Lock()
+		defer mu.Unlock()
+		for _, conn := range conns {
+			_ = conn.Close()
+		}
+	}()
+	ctx, cancel := context.WithCancel(t.Context())
+	var hanging sync.WaitGroup
+	defer hanging.Wait()
+	defer cancel()
+	for range 3 {
+		hanging.Go(func() { _, _ = lookup(ctx, "ip", "consul.example") })
+	}
+	time.Sleep(200 * time.Millisecond) // until they hang
+	up.Store(true)
+	soon, stop := context.WithTimeout(t.Context(), 3*time.Second)
+	defer stop()
+	ips, err := lookup(soon, "ip", "consul.example")
+	if err != nil || len(ips) != 1 || ips[0].Unmap().String() != "127.0.0.2" {
+		t.Errorf("got %v, %v; want the address, which is known by now", ips, err)
 	}
 }
