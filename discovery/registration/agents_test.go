@@ -325,3 +325,26 @@ func TestConnectionsThatAreNotKeptCostNoMoreQuestions(t *testing.T) {
 		within(t, time.Second, "back", func() bool { return whole(t, agent.Client(), r) })
 	})
 }
+
+// TestSeveralAgentsAreToldOfThoughEachConnectionKeepsToOne is an instance whose calls
+// all go to one agent, and whose questions go to another.
+func TestSeveralAgentsAreToldOfThoughEachConnectionKeepsToOne(t *testing.T) {
+	in(t, func(t *testing.T, first *consultest.Agent, cfg Config) {
+		second := first.AddAgent(t, "second")
+		log := newLines()
+		a, err := NewAgent(AgentConfig{Client: first.Client(), HoldClient: second.Client(), Log: slog.New(log)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		cfg.Agent, cfg.Client = a, nil
+		begun(t, cfg)
+		time.Sleep(time.Minute)
+		if n := log.count("ERROR Consul's address leads to several agents"); n != 1 {
+			t.Errorf("told %d times; want once: %q", n, log.text)
+		}
+		if n := len(first.Requests(registerPath)) + len(second.Requests(registerPath)); n != 1 {
+			t.Errorf("registered %d times; want once", n)
+		}
+	})
+}

@@ -31,16 +31,22 @@ func (a *Agent) atHome(node string) (home string, err error) {
 		a.home, a.homeSeen = node, now
 		return node, nil
 	}
-	if !a.several {
-		a.several = true
-		a.cfg.Log.Error("Consul's address leads to several agents, or its agent was replaced: give the address of one agent, best the one on this host; an entry belongs to the agent that it was written to",
-			"written_to", a.home, "answers", node)
-	}
+	a.saySeveral(a.home, node)
 	if now.Sub(a.homeSeen) < moveAfter {
 		return "", fmt.Errorf("%w; entries are at node %s, and node %s answers", ErrSeveralAgents, a.home, node)
 	}
 	a.home, a.homeSeen = node, now
 	return node, nil
+}
+
+// saySeveral says once that two agents answer. The caller holds mu.
+func (a *Agent) saySeveral(home, other string) {
+	if a.several {
+		return
+	}
+	a.several = true
+	a.cfg.Log.Error("Consul's address leads to several agents, or its agent was replaced: give the address of one agent, best the one on this host; an entry belongs to the agent that it was written to",
+		"written_to", home, "answers", other)
 }
 
 // isSeveral reports whether the address leads to several agents, as far as was seen.

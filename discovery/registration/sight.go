@@ -85,6 +85,7 @@ func (a *Agent) meet(ctx context.Context) (sight, error) {
 	if err != nil {
 		return sight{}, err
 	}
+	a.compare(ctx, node)
 	home, err := a.atHome(node)
 	if err != nil {
 		a.cfg.CloseIdle()
@@ -105,6 +106,24 @@ func (a *Agent) identify(ctx context.Context) (node, address string, err error) 
 		return node, "", err
 	}
 	return node, address, err
+}
+
+// compare asks over the other connections as well who the agent is. Where the address
+// leads to several, a connection that is kept would never tell.
+func (a *Agent) compare(ctx context.Context, node string) {
+	if node == "" || a.cfg.HoldClient == a.cfg.Client || a.isSeveral() {
+		return
+	}
+	var other string
+	err := a.exchange(ctx, a.tell(opRead), func(q *api.QueryOptions) (err error) {
+		other, _, err = consul.Self(a.cfg.HoldClient, q)
+		return err
+	})
+	if err == nil && other != node {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.saySeveral(node, other)
+	}
 }
 
 // nodeOfChecks is the node of the checks that this process has at the agent.
