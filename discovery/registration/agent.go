@@ -40,7 +40,8 @@ type Agent struct {
 	learned chan string      // holds one: the node that an entry was written to
 	hurries [2]chan struct{} // hold one each: something was written
 
-	failed  int // in a row; run's own
+	kept    atomic.Bool // connections outlive a question
+	failed  int         // in a row; run's own
 	end     context.CancelFunc
 	ended   chan struct{}
 	closing sync.Once

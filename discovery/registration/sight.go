@@ -28,9 +28,6 @@ const (
 	// that Consul may add
 	// (https://developer.hashicorp.com/consul/api-docs/features/blocking).
 	holdSlack = 5 * time.Second
-	// indexCounts is for how long an index counts for any connection: where none is
-	// kept, each question has a new one. No Consul comes back sooner.
-	indexCounts = time.Second
 	// lookSpacing is the least time between two looks.
 	lookSpacing = 100 * time.Millisecond
 	// busyAfter answers in a row that came at once, a question is spaced, by up to
@@ -230,13 +227,10 @@ func (a *Agent) untilLearned(ctx context.Context) string {
 
 // ask asks one question until it fails.
 func (a *Agent) ask(ctx context.Context, node string, q question, hurry <-chan struct{}, answers chan<- answer) {
-	var (
-		index   uint64
-		learned time.Time // when the index was
-	)
+	var index uint64
 	for busy := 0; ; {
 		asked := time.Now()
-		found, next, err := a.askOnce(ctx, node, q, index, learned)
+		found, next, err := a.askOnce(ctx, node, q, index)
 		if errors.Is(err, errNewConnection) && ctx.Err() == nil {
 			if index = 0; busy > 0 {
 				pause(ctx, lookSpacing, nil)
@@ -261,11 +255,11 @@ func (a *Agent) ask(ctx context.Context, node string, q question, hurry <-chan s
 		if busy >= busyAfter {
 			pause(ctx, min(lookSpacing<<min(busy-busyAfter, 10), busyMost), hurry)
 		}
-		index, learned = next, time.Now()
+		index = next
 	}
 }
 
-func (a *Agent) askOnce(ctx context.Context, node string, q question, index uint64, learned time.Time) (found func(*sight), next uint64, err error) {
+func (a *Agent) askOnce(ctx context.Context, node string, q question, index uint64) (found func(*sight), next uint64, err error) {
 	limit := callTimeout
 	opts := &api.QueryOptions{}
 	op := opRead
@@ -280,15 +274,18 @@ func (a *Agent) askOnce(ctx context.Context, node string, q question, index uint
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	// An index counts for a connection that was there when it was learned, or soon
-	// after. Over a later one, which net/http makes by itself when the old one broke,
+	// Where connections are kept, an index counts for one that was there when it was
+	// learned. Over a later one, which net/http makes by itself when the old one broke,
 	// the question would wait in vain at a Consul that came back without its data: that
 	// the connection broke is the news.
 	var broke atomic.Bool
 	var conns atomic.Int32
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(conn httptrace.GotConnInfo) {
 		again := conns.Add(1) > 1
-		if index > 0 && (again || !conn.Reused && time.Since(learned) > indexCounts) {
+		if conn.Reused {
+			a.kept.Store(true)
+		}
+		if index > 0 && (again || !conn.Reused && a.kept.Load()) {
 			broke.Store(true)
 			cancel()
 		}
