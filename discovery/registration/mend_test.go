@@ -141,6 +141,7 @@ func TestDrainOfAMendedConsulDoesNotWaitForTheBackOff(t *testing.T) {
 
 func TestDrainThatDidNotArriveIsToldAgain(t *testing.T) {
 	in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
+		cfg.ConsulTimeout = 10 * time.Second // the telling and the mending may meet
 		r := begun(t, cfg)
 		agent.Break(updatePath, consultest.HTML()) // 200, and nothing happens
 		began := time.Now()
