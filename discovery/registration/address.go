@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
-	"strconv"
-	"strings"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
 )
 
 // machine is the network of the machine we run on.
@@ -133,23 +131,10 @@ func usable(host string) bool {
 // hostPort takes the host and port out of Consul's address. The error says what
 // is wanted.
 func hostPort(addr string) (string, error) {
-	want := errors.New("host:port or a URL of http or https, with a port from 1 to 65535")
-	if !strings.Contains(addr, "://") {
-		addr = "http://" + addr
-	} else if u, err := url.Parse(addr); err == nil && u.Port() == "" {
-		addr = u.Scheme + "://" + net.JoinHostPort(u.Hostname(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+	if addr != "" { // which would mean what the environment says
+		if at := (consul.Config{Address: addr}).HostPort(); at != "" {
+			return at, nil
+		}
 	}
-	u, err := url.Parse(addr)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Port() == "" {
-		return "", want
-	}
-	hp := net.JoinHostPort(u.Hostname(), u.Port())
-	host, port, err := net.SplitHostPort(hp)
-	if err != nil || host == "" {
-		return "", want
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return "", want
-	}
-	return hp, nil
+	return "", errors.New("host:port or a URL of http or https, with a port from 1 to 65535")
 }

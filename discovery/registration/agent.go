@@ -37,7 +37,7 @@ type Agent struct {
 	calls   callbacks
 	seen    atomic.Pointer[sight]
 	doubts  chan struct{}    // holds one: ask whether all is as believed
-	learned chan string      // holds one: the node that an entry was written to
+	learned chan struct{}    // holds one: it is known now where entries are written to
 	hurries [2]chan struct{} // hold one each: something was written
 
 	kept    atomic.Bool // connections outlive a question
@@ -103,7 +103,7 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 		process: hex.EncodeToString(nonce[:]),
 		turn:    make(chan struct{}, 1),
 		doubts:  make(chan struct{}, 1),
-		learned: make(chan string, 1),
+		learned: make(chan struct{}, 1),
 		hurries: [2]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)},
 		ended:   make(chan struct{}),
 		lives:   map[string]chan<- struct{}{},
@@ -117,8 +117,8 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 	return a, nil
 }
 
-// Close ends the questions and waits for that; it may be called twice. Registrations that are not closed
-// yet see a Consul that does not answer.
+// Close ends the questions and waits for that; it may be called twice. Registrations
+// that are not closed yet see a Consul that does not answer.
 func (a *Agent) Close() {
 	a.closing.Do(func() {
 		a.end()
@@ -235,12 +235,10 @@ func (a *Agent) run(ctx context.Context) {
 		if up {
 			wait, warned = backoff{}, false
 			held.ended(lasted, err)
-			if lasted < lookSpacing {
-				pause(ctx, lookSpacing-lasted, nil)
-			}
+			_ = consul.Pause(ctx, lookSpacing-lasted, nil)
 			if err != nil && lasted < time.Second {
 				wait.failed(err) // an answer that breaks again and again
-				pause(ctx, time.Until(wait.until), nil)
+				_ = consul.Pause(ctx, time.Until(wait.until), nil)
 			}
 			continue
 		}
@@ -253,10 +251,10 @@ func (a *Agent) run(ctx context.Context) {
 		a.publish(sight{err: err, away: away})
 		if a.failed >= 2 && !warned {
 			warned = true
-			a.warn(err)
+			warnOf(a.cfg.Log, err)
 		}
-		pause(ctx, time.Until(wait.until), a.doubts)
-		pause(ctx, lookSpacing-time.Since(began), nil)
+		_ = consul.Pause(ctx, time.Until(wait.until), a.doubts)
+		_ = consul.Pause(ctx, lookSpacing-time.Since(began), nil)
 	}
 	a.publish(sight{err: context.Canceled, away: true})
 }
@@ -269,26 +267,13 @@ func (a *Agent) up() {
 	}
 }
 
-func (a *Agent) warn(err error) {
+// warnOf logs trouble that was tried on without success.
+func warnOf(log *slog.Logger, err error) {
 	switch {
 	case errors.Is(err, ErrSeveralAgents): // said already
 	case consul.Denied(err), errors.Is(err, errNodeUnreadable): // there is something to do
-		a.cfg.Log.Error("Consul refuses our token, trying on; want one with service:write for the service, and node:read for the agent's node", "err", err)
+		log.Error("Consul refuses our token, trying on; want one with service:write for the service, and node:read for the agent's node", "err", err)
 	default:
-		a.cfg.Log.Warn("trouble with Consul, trying on", "err", err)
-	}
-}
-
-// pause waits for d, for the context's end, or for a value of early.
-func pause(ctx context.Context, d time.Duration, early <-chan struct{}) {
-	if d <= 0 {
-		return
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	case <-early:
+		log.Warn("trouble with Consul, trying on", "err", err)
 	}
 }

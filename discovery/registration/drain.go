@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
 )
 
 // beginDrain makes draining the word from now on, to be told at once, whatever
@@ -79,10 +81,7 @@ func (l *life) leave(ctx context.Context) {
 			return
 		}
 		wait.failed(err)
-		if ctx.Err() == nil {
-			pause(ctx, time.Until(wait.until), nil)
-		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || consul.Pause(ctx, time.Until(wait.until), nil) != nil {
 			l.closed = fmt.Errorf("deregister %s: %w", l.cfg.ID, err)
 			l.enter(StateDeregistered, "left without deregistering: "+err.Error(), err)
 			return
@@ -94,38 +93,32 @@ func (l *life) leave(ctx context.Context) {
 // entry may be at another.
 func (l *life) leaveOnce(ctx context.Context) error {
 	delete(l.nodes, "") // was written before the node was known, which is all that can be known
-	node := ""
-	if len(l.nodes) > 1 || l.agent.sight().err != nil {
-		var err error
-		if node, _, err = l.agent.identify(ctx); err != nil {
-			return err
-		}
-	}
-	own, err := l.readOwn(ctx)
+	left, err := l.leaveAgent(ctx)
 	if err != nil {
 		return err
 	}
-	if own.ours {
-		if err := l.deregister(ctx); err != nil {
-			return err
-		}
+	if left && len(l.nodes) <= 1 {
+		return nil // it was there, and nowhere else
 	}
-	if node == "" && !own.ours && len(l.nodes) > 0 { // not here: is this the agent that has it?
-		if node, _, err = l.agent.identify(ctx); err != nil {
-			return err
-		}
+	node, _, err := l.agent.identify(ctx)
+	if err != nil {
+		return err
 	}
-	if node == "" { // can't be told apart
-		clear(l.nodes)
+	if node == "" {
+		return nil // agents can't be told apart
 	}
-	delete(l.nodes, node)
-	if own.ours && len(l.nodes) == 1 && node == "" {
-		clear(l.nodes)
-	}
-	if len(l.nodes) == 0 {
+	if delete(l.nodes, node); len(l.nodes) == 0 {
 		return nil
 	}
 	l.agent.cfg.CloseIdle()
-	left := strings.Join(slices.Sorted(maps.Keys(l.nodes)), ", ")
-	return fmt.Errorf("%w; the entry may still be at node %s", ErrSeveralAgents, left)
+	return fmt.Errorf("%w; the entry may still be at node %s", ErrSeveralAgents, strings.Join(slices.Sorted(maps.Keys(l.nodes)), ", "))
+}
+
+// leaveAgent deregisters the entry at the agent that answers, if it is there and ours.
+func (l *life) leaveAgent(ctx context.Context) (left bool, err error) {
+	own, err := l.readOwn(ctx)
+	if err != nil || !own.ours {
+		return false, err
+	}
+	return true, l.deregister(ctx)
 }

@@ -56,7 +56,7 @@ func (l *life) beat(reads, writes context.Context) {
 	if say.status != l.told.status {
 		// Not a mere repetition: is the entry still ours?
 		if own, err := l.readOwn(writes); err == nil && own.other {
-			l.yield(own)
+			_ = l.yield(own)
 			return
 		}
 	}
@@ -75,16 +75,9 @@ func (l *life) tidy(ctx context.Context) {
 	if err != nil || !l.nodes[node] || node == l.agent.homeNode() {
 		return
 	}
-	own, err := l.readOwn(ctx)
-	if err != nil {
-		return
+	if _, err := l.leaveAgent(ctx); err == nil {
+		delete(l.nodes, node)
 	}
-	if own.ours {
-		if err := l.deregister(ctx); err != nil {
-			return
-		}
-	}
-	delete(l.nodes, node)
 }
 
 // briefly is how long a heartbeat may take that nothing must wait for.

@@ -56,19 +56,11 @@ func (a *Agent) isSeveral() bool {
 	return a.several
 }
 
+// homeNode returns the node that entries are written to; empty: unknown.
 func (a *Agent) homeNode() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.home
-}
-
-// setHome notes where the first entry was written, when that was not known before.
-func (a *Agent) setHome(node string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.home == "" {
-		a.home, a.homeSeen = node, time.Now()
-	}
 }
 
 // homeAnswered notes that the agent at home knows an entry of ours.

@@ -296,12 +296,7 @@ func (l *life) failed(err error) {
 		return
 	}
 	l.warned = true
-	if consul.Denied(err) { // there is something to do
-		l.cfg.Log.Error("Consul refuses our token, trying on; want one with service:write for the service and node:read",
-			"service", l.cfg.Service, "id", l.cfg.ID, "err", err)
-		return
-	}
-	l.cfg.Log.Warn("trouble with Consul, trying on", "service", l.cfg.Service, "id", l.cfg.ID, "err", err)
+	warnOf(l.cfg.Log.With("service", l.cfg.Service, "id", l.cfg.ID), err)
 }
 
 // trouble puts what is in the way into the state.

@@ -135,17 +135,6 @@ func (a *Agent) nodeOfChecks(ctx context.Context) (node string, err error) {
 	return node, err
 }
 
-// learn notes the node that an entry was written to.
-func (a *Agent) learn(node string) {
-	if node == "" {
-		return
-	}
-	select {
-	case a.learned <- node:
-	default:
-	}
-}
-
 // question is one of the two that Consul holds: about the services or the checks
 // of the agent's node, each with a filter for those of this process. It costs the
 // servers what the node has, whatever the size of a service.
@@ -216,9 +205,8 @@ func (a *Agent) follow(ctx context.Context, s sight, wait time.Duration) (up boo
 // the context's end comes first.
 func (a *Agent) untilLearned(ctx context.Context) string {
 	select {
-	case node := <-a.learned:
-		a.setHome(node)
-		return node
+	case <-a.learned:
+		return a.homeNode()
 	case <-a.doubts:
 	case <-ctx.Done():
 	}
@@ -233,7 +221,7 @@ func (a *Agent) ask(ctx context.Context, node string, q question, hurry <-chan s
 		found, next, err := a.askOnce(ctx, node, q, index)
 		if errors.Is(err, errNewConnection) && ctx.Err() == nil {
 			if index = 0; busy > 0 {
-				pause(ctx, lookSpacing, nil)
+				_ = consul.Pause(ctx, lookSpacing, nil)
 			}
 			busy++
 			continue
@@ -253,7 +241,7 @@ func (a *Agent) ask(ctx context.Context, node string, q question, hurry <-chan s
 			busy = 0
 		}
 		if busy >= busyAfter {
-			pause(ctx, min(lookSpacing<<min(busy-busyAfter, 10), busyMost), hurry)
+			_ = consul.Pause(ctx, min(lookSpacing<<min(busy-busyAfter, 10), busyMost), hurry)
 		}
 		index = next
 	}

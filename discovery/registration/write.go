@@ -113,9 +113,7 @@ func (l *life) rewrite(reads, writes context.Context, over bool) {
 	switch {
 	case err == nil:
 		l.retry, l.warned = backoff{}, false
-	case errors.Is(err, ErrIDTaken):
-		l.trouble(err)
-		l.retry.until = time.Now().Add(takenPause)
+	case errors.Is(err, ErrIDTaken): // yield has said so, and when to look again
 	default:
 		l.failed(err)
 	}
@@ -174,7 +172,7 @@ func (l *life) land(ctx context.Context) error {
 			l.agent.cfg.CloseIdle()
 			return err
 		}
-		l.agent.learn(c.Node)
+		poke(l.agent.learned)
 	}
 	return nil
 }
@@ -189,8 +187,7 @@ func (l *life) claim(own found, host string) error {
 	}
 	if l.mayExist || l.taken {
 		if own.other && own.alive {
-			l.yield(own)
-			return fmt.Errorf("%w; its entry is at %s port %d", ErrIDTaken, own.entry.Address, own.entry.Port)
+			return l.yield(own)
 		}
 		l.taken = false
 		return nil
@@ -203,8 +200,9 @@ func (l *life) claim(own found, host string) error {
 	return nil
 }
 
-// yield leaves the ID to another process that has registered it.
-func (l *life) yield(own found) {
+// yield leaves the ID to another process that has registered it. The error is the
+// trouble that this is.
+func (l *life) yield(own found) error {
 	if !l.taken {
 		l.cfg.Log.Error("another process has registered our ID, and has it for as long as it lives: give each instance its own",
 			"service", l.cfg.Service, "id", l.cfg.ID, "theirs", own.entry.Address, "their_port", own.entry.Port)
@@ -213,10 +211,12 @@ func (l *life) yield(own found) {
 	l.taken, l.mayExist = true, false
 	l.writeAt = time.Now().Add(takenPause)
 	clear(l.nodes)
-	l.trouble(fmt.Errorf("%w; its entry is at %s port %d", ErrIDTaken, own.entry.Address, own.entry.Port))
+	err := fmt.Errorf("%w; its entry is at %s port %d", ErrIDTaken, own.entry.Address, own.entry.Port)
+	l.trouble(err)
 	if l.draining {
 		l.endDrain()
 	}
+	return err
 }
 
 func (l *life) register(ctx context.Context, host string, say word) error {
@@ -226,6 +226,7 @@ func (l *life) register(ctx context.Context, host string, say word) error {
 	for _, c := range entry.Checks {
 		c.Notes = l.agent.notes()
 	}
+	l.written, l.shown, l.heard = nil, false, false
 	l.mayExist, l.told = true, word{}
 	l.nodes[l.agent.sight().node] = true
 	w.at = time.Now()
@@ -234,7 +235,6 @@ func (l *life) register(ctx context.Context, host string, say word) error {
 		return l.cfg.Client.Agent().ServiceRegisterOpts(entry, api.ServiceRegisterOpts{}.WithContext(q.Context()))
 	})
 	if err != nil {
-		l.written = nil
 		return err
 	}
 	if l.maintenance != nil {
@@ -242,12 +242,11 @@ func (l *life) register(ctx context.Context, host string, say word) error {
 			return l.cfg.Client.Agent().EnableServiceMaintenanceOpts(l.cfg.ID, *l.maintenance, q)
 		})
 		if err != nil {
-			l.written = nil
 			return err
 		}
 		l.maintenance = nil
 	}
-	l.written, l.shown, l.heard = w, false, false
+	l.written = w
 	unreachable := l.cfg.reach(host, l.agent.sight())
 	if unreachable != nil {
 		l.cfg.Log.Warn("a loopback address is registered, which only this machine can reach: set registration.Config.Host",

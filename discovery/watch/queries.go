@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
 )
 
 // errRestart is the cause with which a blocking query is cancelled that waits
@@ -116,7 +118,7 @@ func (q *queries) answerable(ctx context.Context, k kind, retry <-chan struct{})
 			case <-asking.Done():
 				return
 			}
-			if pause(asking, overtakenAfter) == nil {
+			if consul.Pause(asking, overtakenAfter, nil) == nil {
 				cancel(errOvertaken)
 			}
 		})
@@ -142,33 +144,9 @@ func (q *queries) restart() {
 
 // pause waits until it is time to ask, or returns why it can't.
 func (s step) pause(ctx context.Context) error {
-	if s.early == nil || s.after <= 0 {
-		return pause(ctx, s.after)
-	}
 	asked := time.Now().Add(s.after)
-	t := time.NewTimer(s.after)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-s.early:
-		return pause(ctx, min(time.Until(asked), retryAfter+rand.N(retryJitter)))
+	if err := consul.Pause(ctx, s.after, s.early); err != nil || s.early == nil {
+		return err
 	}
-}
-
-// pause waits, or returns why it can't.
-func pause(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return consul.Pause(ctx, min(time.Until(asked), retryAfter+rand.N(retryJitter)), nil)
 }

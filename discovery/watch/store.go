@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
 )
 
 // store keeps the last set of each service in a folder, one file for each. One
@@ -117,7 +118,7 @@ func (s *store) run(ctx context.Context) {
 	for {
 		select {
 		case <-s.wake:
-			_ = pause(ctx, saveDelay) // cut short, it writes at once
+			_ = consul.Pause(ctx, saveDelay, nil) // cut short, it writes at once
 			s.flush()
 		case <-ctx.Done():
 			s.flush()
