@@ -1,44 +1,25 @@
 package discovery_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/consultest"
+	"github.com/rollcall-mesh/rollcall/internal/logtest"
 )
 
-// lines is a log that can be read while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // toDefault has the default log go here until the test ends.
-func toDefault(t *testing.T) *lines {
+func toDefault(t *testing.T) *logtest.Buffer {
 	t.Helper()
-	var l lines
+	var l logtest.Buffer
 	before := slog.Default()
 	slog.SetDefault(slog.New(slog.NewTextHandler(&l, nil)))
 	t.Cleanup(func() { slog.SetDefault(before) })
@@ -119,7 +100,7 @@ func TestWhatIsWrongWithConsulIsToldWithWhatToDo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var log lines
+			var log logtest.Buffer
 			addr := c.consul(t)
 			mesh := open(t, discovery.Config{
 				Consul: discovery.Consul{Address: addr}, InitialFetchTimeout: 2 * time.Second,
@@ -132,7 +113,7 @@ func TestWhatIsWrongWithConsulIsToldWithWhatToDo(t *testing.T) {
 
 // tells asks for a service until that fails, and wants the error and the one line
 // of the log to say what is wrong. It returns how long the log was silent.
-func tells(t *testing.T, mesh *discovery.Mesh, log *lines, addr string, wrong ...string) (silent time.Duration) {
+func tells(t *testing.T, mesh *discovery.Mesh, log *logtest.Buffer, addr string, wrong ...string) (silent time.Duration) {
 	t.Helper()
 	began := time.Now()
 	failed := make(chan error, 1)

@@ -30,6 +30,8 @@ var rooms = []struct {
 	mayNot []string
 }{
 	{room: "internal/clip", may: []string{}},
+	{room: "internal/logtest", may: []string{}},
+	{room: "internal/nettest", may: []string{}},
 	{room: "internal/problem", may: []string{}},
 	{room: "discovery/catalog", may: []string{"internal/clip"}},
 	{room: "discovery/outcome", may: []string{}},

@@ -5,97 +5,23 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rollcall-mesh/rollcall/internal/nettest"
 )
 
-// names is a resolver that knows of any name the same addresses.
-func names(t *testing.T, addresses ...string) *net.Resolver {
-	t.Helper()
-	server, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		q := make([]byte, 512)
-		for {
-			n, from, err := server.ReadFrom(q)
-			if err != nil {
-				return
-			}
-			_, _ = server.WriteTo(reply(q[:n], addresses), from)
-		}
-	})
-	t.Cleanup(func() { _ = server.Close(); serving.Wait() })
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "udp", server.LocalAddr().String())
-	}}
-}
-
-// reply answers a DNS question (RFC 1035, section 4) for A records with the
-// addresses, any other with none.
-func reply(question []byte, addresses []string) []byte {
-	end := 12
-	for question[end] != 0 {
-		end += int(question[end]) + 1
-	}
-	end += 5
-	if question[end-3] != 1 { // not A
-		addresses = nil
-	}
-	a := append([]byte{}, question[:end]...)
-	a[2], a[3] = 0x84, 0
-	a[7], a[9], a[11] = byte(len(addresses)), 0, 0
-	for _, ip := range addresses {
-		a = append(a, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4)
-		a = append(a, net.ParseIP(ip).To4()...)
-	}
-	return a
-}
-
-// swallow has an address swallow packets: a listener whose queue is full drops
-// what is sent to it.
-func swallow(t *testing.T, ip string, port int) {
-	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = syscall.Close(fd) })
-	at := &syscall.SockaddrInet4{Port: port, Addr: [4]byte(net.ParseIP(ip).To4())}
-	if err := syscall.Bind(fd, at); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Listen(fd, 0); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 { // the kernel keeps one more than it was told
-		client, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = syscall.Close(client) })
-		_ = syscall.Connect(client, at)
-	}
-}
-
 func TestSecondAddressOfConsulsNameIsTriedWhenTheFirstSwallowsPackets(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("how a full listener behaves is known of Linux only")
-	}
 	clean(t)
 	l := listen(t, "tcp", "127.0.0.3:0")
 	agent(t, l)
-	swallow(t, "127.0.0.2", l.Addr().(*net.TCPAddr).Port)
+	nettest.Swallow(t, "127.0.0.2", l.Addr().(*net.TCPAddr).Port)
 	before := net.DefaultResolver
 	t.Cleanup(func() { net.DefaultResolver = before })
-	net.DefaultResolver = names(t, "127.0.0.2", "127.0.0.3")
+	net.DefaultResolver = nettest.Names(t, "127.0.0.2", "127.0.0.3")
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	if got := ask(t, Config{Address: "consul.example:" + port}); got.Path != "/v1/status/peers" {
 		t.Errorf("got %+v; want an answer from the second address", got)
@@ -196,7 +122,7 @@ func TestAddressesOfANameShareOneLimit(t *testing.T) {
 func TestLookupThatHangsHoldsUpNoLaterOne(t *testing.T) {
 	before := net.DefaultResolver
 	t.Cleanup(func() { net.DefaultResolver = before })
-	known := names(t, "127.0.0.2")
+	known := nettest.Names(t, "127.0.0.2")
 	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -10,13 +10,13 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/consultest"
+	"github.com/rollcall-mesh/rollcall/internal/logtest"
 	"github.com/rollcall-mesh/rollcall/observability/health"
 )
 
@@ -27,7 +27,7 @@ const limit = 30 * time.Second
 type program struct {
 	t       *testing.T
 	signals chan os.Signal
-	log     *lines
+	log     *logtest.Buffer
 	code    chan int
 	traffic string // the URL of the traffic port
 	admin   string
@@ -46,7 +46,7 @@ func begin(t *testing.T, consul string, h http.Handler, args ...string) *program
 func beginAs(t *testing.T, spec Spec, consul string, h http.Handler, args ...string) *program {
 	t.Helper()
 	p := &program{
-		t: t, signals: make(chan os.Signal, 2), log: &lines{}, code: make(chan int, 1),
+		t: t, signals: make(chan os.Signal, 2), log: &logtest.Buffer{}, code: make(chan int, 1),
 		client: &http.Client{Transport: &http.Transport{}}, closed: make(chan string, 8),
 	}
 	spec.Build = func(_ context.Context, r *Runtime) (Parts, error) {
@@ -134,23 +134,6 @@ func nobody(t *testing.T) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
-}
-
-type lines struct {
-	mu  sync.Mutex
-	buf strings.Builder
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
 }
 
 var hello = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") })
@@ -359,7 +342,7 @@ func TestStartThatFailsClosesWhatWasOpened(t *testing.T) {
 		r.OnClose(func() error { closed++; return nil })
 		return Parts{Handler: hello}, nil
 	}}
-	var errs lines
+	var errs logtest.Buffer
 	code := Run(t.Context(), spec, []string{"--listen=" + taken.Addr().String(), "--admin-listen=127.0.0.1:0", "--consul=" + nobody(t)},
 		Process{Stdout: io.Discard, Stderr: &errs})
 	if code != ExitFailed || closed != 1 || !strings.Contains(errs.String(), taken.Addr().String()) {
@@ -376,7 +359,7 @@ func TestServiceThatCannotGoOnServingFails(t *testing.T) {
 	t.Parallel()
 	broken := &breakable{broke: make(chan struct{})}
 	spec := Spec{Name: "user", Build: func(context.Context, *Runtime) (Parts, error) { return Parts{Handler: hello}, nil }}
-	var log lines
+	var log logtest.Buffer
 	code := make(chan int, 1)
 	ctx := t.Context()
 	consul := nobody(t)

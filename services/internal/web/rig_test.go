@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"github.com/rollcall-mesh/rollcall/internal/logtest"
 	"github.com/rollcall-mesh/rollcall/observability/logging"
 	"github.com/rollcall-mesh/rollcall/observability/metrics"
 	"github.com/rollcall-mesh/rollcall/services/internal/web"
@@ -135,23 +136,8 @@ func (r *rig) problem(resp *http.Response, body string, status int) {
 	}
 }
 
-// lines collects a log.
-type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
+// lines is a log of lines of JSON.
+type lines struct{ logtest.Buffer }
 
 // named returns the lines with that message.
 func (l *lines) named(t *testing.T, msg string) []map[string]any {
