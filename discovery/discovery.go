@@ -135,9 +135,9 @@ func (m *Mesh) snapshots() []*catalog.Snapshot {
 
 // Register begins an instance's life in Consul, over connections that the
 // watches can't starve and all registrations of the mesh share. The Agent,
-// ConsulAddr, Trace and Log of cfg are filled in where they are empty. It does not wait for Consul: an error means
-// a wrong setting or a closed mesh. Close the result to deregister; the mesh's
-// Close does so too.
+// ConsulAddr, Trace and Log of cfg are filled in where they are empty. It does not
+// wait for Consul: an error means a wrong setting or a closed mesh. Close the result to
+// deregister; the mesh's Close does so too.
 func (m *Mesh) Register(cfg registration.Config) (*registration.Registration, error) {
 	if cfg.ConsulAddr == "" {
 		cfg.ConsulAddr = m.consul.HostPort()

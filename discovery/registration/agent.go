@@ -217,7 +217,7 @@ func (a *Agent) run(ctx context.Context) {
 	defer close(a.ended)
 	var (
 		wait   backoff
-		held   cuts
+		held   consul.Hold
 		warned bool
 	)
 	for ctx.Err() == nil {
@@ -226,7 +226,7 @@ func (a *Agent) run(ctx context.Context) {
 		up := false
 		away := err != nil && consul.Unreachable(err)
 		if err == nil {
-			up, err = a.follow(ctx, found, held.hold())
+			up, err = a.follow(ctx, found, held.Longest(time.Now()))
 		}
 		if ctx.Err() != nil {
 			break
@@ -234,11 +234,16 @@ func (a *Agent) run(ctx context.Context) {
 		lasted := time.Since(began)
 		if up {
 			wait, warned = backoff{}, false
-			held.ended(lasted, err)
 			_ = consul.Pause(ctx, lookSpacing-lasted, nil)
-			if err != nil && lasted < time.Second {
-				wait.failed(err) // an answer that breaks again and again
+			switch {
+			case err == nil:
+				held.Whole()
+			case lasted < time.Second: // an answer that breaks again and again
+				held.Whole()
+				wait.failed(err)
 				_ = consul.Pause(ctx, time.Until(wait.until), nil)
+			default:
+				held.Cut(lasted, time.Now())
 			}
 			continue
 		}
@@ -246,7 +251,7 @@ func (a *Agent) run(ctx context.Context) {
 			continue
 		}
 		a.failed++
-		held = cuts{} // it was no proxy
+		held = consul.Hold{} // it was no proxy
 		wait.failed(err)
 		a.publish(sight{err: err, away: away})
 		if a.failed >= 2 && !warned {

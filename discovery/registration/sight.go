@@ -150,20 +150,21 @@ type answer struct {
 }
 
 // follow asks the two questions again and again, and publishes what changes, until
-// one fails or there is a doubt. up tells that both were answered once.
-func (a *Agent) follow(ctx context.Context, s sight, wait time.Duration) (up bool, err error) {
+// one fails or there is a doubt. They may be held for most, unless that is 0. up tells
+// that both were answered once.
+func (a *Agent) follow(ctx context.Context, s sight, most time.Duration) (up bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	defer cancel()
 	answers := make(chan answer)
-	waitChecks := holdChecks
-	if wait < holdServices { // a proxy cuts it short
-		waitChecks = wait
+	waitServices, waitChecks := holdServices, holdChecks
+	if most > 0 { // a proxy cuts them short
+		waitServices, waitChecks = min(waitServices, most), min(waitChecks, most)
 	}
 	ask := func() {
 		for n, q := range []question{
-			{wait, a.readServices},
+			{waitServices, a.readServices},
 			{waitChecks, a.readChecks},
 		} {
 			asking.Go(func() { a.ask(ctx, s.node, q, a.hurries[n], answers) })
@@ -333,33 +334,3 @@ func (a *Agent) readChecks(node string, q *api.QueryOptions) (func(*sight), *api
 
 // notes mark the checks of this process.
 func (a *Agent) notes() string { return "rollcall process " + a.process }
-
-// cuts finds out for how long a question may be held where a proxy between us and
-// Consul cuts it short: that is no outage, and costs a question more.
-type cuts struct {
-	wait    time.Duration // 0: as long as it may be
-	row     int
-	learned time.Time
-}
-
-// cutsCount is for how long what was learned of a proxy counts.
-const cutsCount = 10 * time.Minute
-
-// hold returns for how long the question may be held now.
-func (c *cuts) hold() time.Duration {
-	if c.wait == 0 || time.Since(c.learned) > cutsCount {
-		return holdServices
-	}
-	return c.wait
-}
-
-// ended notes after what time the questions ended, and why.
-func (c *cuts) ended(after time.Duration, err error) {
-	if err == nil || after < time.Second {
-		c.row = 0
-		return
-	}
-	if c.row++; c.row >= 2 {
-		c.wait, c.learned = max(2*time.Second, min(c.hold(), after*3/4)), time.Now()
-	}
-}

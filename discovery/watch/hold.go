@@ -10,46 +10,21 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
 )
 
-// hold is how long a blocking query is held. Something between us and Consul may
-// cut it short: a proxy with a time limit below our wait answers in Consul's place,
-// or closes the connection. That says nothing about Consul, and so is no failure.
-// The zero value knows of no limit.
-type hold struct {
-	cuts  int           // queries in a row that were cut short
-	most  time.Duration // how long a query may wait
-	until time.Time     // when most is forgotten
-}
-
-const (
-	// leastHold is the shortest wait that is learned. A query that ends sooner has
-	// failed, and is backed off from.
-	leastHold = 2 * time.Second
-	// holdMemory is how long a limit is remembered: it may have been lifted.
-	holdMemory = 10 * time.Minute
-)
-
-// longest returns how long a query may wait; 0 means as long as it likes.
-func (h *hold) longest(now time.Time) time.Duration {
-	if now.Before(h.until) {
-		return h.most
-	}
-	return 0
-}
+// hold is how long a blocking query is held.
+type hold struct{ consul.Hold }
 
 // cutShort notes an answer, and reports whether it is none of Consul's but the
-// end of its query before its time. The second in a row teaches the limit: one
-// alone may be an agent or a proxy that is restarted.
+// end of its query before its time, which is no failure. A query that ends sooner than
+// can be learned has failed, and is backed off from.
 func (h *hold) cutShort(a answer, now time.Time) bool {
 	if a.kind != block {
 		return false
 	}
-	if !cut(a) || a.took < leastHold || a.took >= a.wait {
-		h.cuts = 0
+	if !cut(a) || a.took < consul.LeastHold || a.took >= a.wait {
+		h.Whole()
 		return false
 	}
-	if h.cuts++; h.cuts > 1 {
-		h.cuts, h.most, h.until = 0, max(leastHold, a.took*3/4), now.Add(holdMemory)
-	}
+	h.Cut(a.took, now)
 	return true
 }
 

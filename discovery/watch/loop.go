@@ -60,7 +60,7 @@ func (w *Watcher) run(ctx context.Context, f *follower) {
 				return
 			}
 			next := l.judge(a)
-			l.queries.begin(ctx, next, l.history.index, l.hold.longest(time.Now()))
+			l.queries.begin(ctx, next, l.history.index, l.hold.Longest(time.Now()))
 		case a := <-l.queries.audits:
 			if ctx.Err() != nil {
 				return

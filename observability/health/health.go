@@ -96,9 +96,9 @@ func (r *Registry) Add(name string, role Role, check Check) {
 
 // OnChange has f called when a check finds that the process has become ready, or
 // is not ready any more: every required dependency was asked and is fine, or one is
-// not. It is called when the process is ready for the first time, too. SetDraining is no such change: it is a drain's
-// beginning, and a drain tells of itself. A check that ends in time is what finds a
-// change; one that ignores its context does when it ends.
+// not. It is called when the process is ready for the first time, too. SetDraining is
+// no such change: it is a drain's beginning, and a drain tells of itself. A check that
+// ends in time is what finds a change; one that ignores its context does when it ends.
 //
 // f is called by the check's goroutine, maybe several times at once, and must
 // return soon.
