@@ -1,0 +1,2 @@
+// Package grpcmesh lets gRPC clients and servers join the mesh.
+package grpcmesh
