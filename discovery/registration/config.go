@@ -49,6 +49,13 @@ type Config struct {
 	// Port that others connect to: 1 to 65535. Required.
 	Port int
 
+	// Protocol that Port speaks: catalog.HTTP or catalog.GRPC adds the tag of that
+	// name, by which clients choose. Empty adds none, which clients take for HTTP.
+	// A service with several ports has a registration for each, of the same Service.
+	Protocol string
+	// TLS says that Port speaks TLS, by the Meta catalog.MetaTLS.
+	TLS bool
+
 	// Tags and Meta of the entry, in UTF-8. Consul takes at most 64 pairs, of
 	// which 62 are left here, keys of up to 128 letters, digits, '-' and '_',
 	// values of up to 512 bytes.
@@ -133,6 +140,15 @@ const (
 // slices and maps are copies.
 func (c Config) filled() (Config, error) {
 	c.Tags, c.Meta = slices.Clone(c.Tags), maps.Clone(c.Meta)
+	if c.Protocol != "" && !slices.Contains(c.Tags, c.Protocol) {
+		c.Tags = append(c.Tags, c.Protocol)
+	}
+	if _, said := c.Meta[catalog.MetaTLS]; c.TLS && !said {
+		if c.Meta == nil {
+			c.Meta = map[string]string{}
+		}
+		c.Meta[catalog.MetaTLS] = "true"
+	}
 	c.Weight = cmp.Or(c.Weight, 1)
 	c.CheckInterval = cmp.Or(c.CheckInterval, max(5*time.Second, c.CheckTimeout))
 	c.CheckTimeout = cmp.Or(c.CheckTimeout, min(2*time.Second, c.CheckInterval))
@@ -180,6 +196,10 @@ func (c Config) validate() error {
 		return bad("Service", strconv.Quote(c.Service), fmt.Sprintf("1 to %d %s, a letter or digit first", catalog.MaxServiceBytes, charset))
 	case c.Port < 1 || c.Port > 65535:
 		return bad("Port", c.Port, "1 to 65535")
+	case c.Protocol != "" && c.Protocol != catalog.HTTP && c.Protocol != catalog.GRPC:
+		return bad("Protocol", strconv.Quote(c.Protocol), `"http", "grpc", or empty`)
+	case c.TLS && c.Meta[catalog.MetaTLS] != "true":
+		return bad("Meta["+strconv.Quote(catalog.MetaTLS)+"]", strconv.Quote(c.Meta[catalog.MetaTLS]), "it left out, since TLS is set")
 	case !wellNamed(c.ID, maxIDBytes):
 		return bad("ID", strconv.Quote(c.ID), fmt.Sprintf("1 to %d %s", maxIDBytes, charset))
 	case c.Weight < 1 || c.Weight > maxWeight:

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/consul/api"
+
+	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 )
 
 // valid is a Config that Start takes.
@@ -20,6 +22,19 @@ func valid(t *testing.T) Config {
 		t.Fatal(err)
 	}
 	return Config{Client: c, ConsulAddr: "127.0.0.1:1", Service: "order", Port: 4000}
+}
+
+// filled is the Config with its defaults, which Start would take.
+func filled(t *testing.T, cfg Config) Config {
+	t.Helper()
+	cfg, err := cfg.filled()
+	if err == nil {
+		err = cfg.validate()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
 }
 
 func TestStartNamesTheWrongSettingItsValueAndWhatIsWanted(t *testing.T) {
@@ -36,6 +51,8 @@ func TestStartNamesTheWrongSettingItsValueAndWhatIsWanted(t *testing.T) {
 		{func(c *Config) { c.ID = "a b" }, `registration: ID is "a b"; want 1 to 256`},
 		{func(c *Config) { c.Port = 0 }, "registration: Port is 0; want 1 to 65535"},
 		{func(c *Config) { c.Port = 65536 }, "registration: Port is 65536; want 1 to 65535"},
+		{func(c *Config) { c.Protocol = "HTTP" }, `registration: Protocol is "HTTP"; want "http", "grpc", or empty`},
+		{func(c *Config) { c.TLS, c.Meta = true, map[string]string{"rollcall-tls": "no"} }, `registration: Meta["rollcall-tls"] is "no"; want it left out`},
 		{func(c *Config) { c.Weight = -1 }, "registration: Weight is -1; want 0 to 65535"},
 		{func(c *Config) { c.Weight = 65536 }, "registration: Weight is 65536; want 0 to 65535"},
 		{func(c *Config) { c.Zone = "a" }, `registration: Zone is "a"; want a Region as well`},
@@ -142,23 +159,38 @@ func TestConsulAddressThatCanNotBeDialledIsRefused(t *testing.T) {
 func TestSettingsAreCopied(t *testing.T) {
 	cfg := valid(t)
 	cfg.Tags, cfg.Meta = []string{"a"}, map[string]string{"k": "v"}
-	filled, err := cfg.filled()
-	if err != nil {
-		t.Fatal(err)
-	}
+	copied := filled(t, cfg)
 	cfg.Tags[0], cfg.Meta["k"] = "b", "w"
-	if filled.Tags[0] != "a" || filled.Meta["k"] != "v" {
-		t.Errorf("the caller's change shows: %v %v", filled.Tags, filled.Meta)
+	if copied.Tags[0] != "a" || copied.Meta["k"] != "v" {
+		t.Errorf("the caller's change shows: %v %v", copied.Tags, copied.Meta)
+	}
+}
+
+func TestEachPortHasAnEntryThatSaysWhatItSpeaks(t *testing.T) {
+	first, second := valid(t), valid(t)
+	first.Protocol, second.Protocol = catalog.HTTP, catalog.GRPC
+	second.Port, second.TLS, second.Tags = 4001, true, []string{"v2"}
+	first, second = filled(t, first), filled(t, second)
+	if first.ID == second.ID {
+		t.Errorf("two ports of one service have one ID, %s", first.ID)
+	}
+	a := first.entry("10.0.0.7", word{}, false)
+	if diff := cmp.Diff([]string{"http"}, a.Tags); diff != "" || a.Meta[catalog.MetaTLS] != "" {
+		t.Errorf("the entry of HTTP has Meta %v and tags (-want +got):\n%s", a.Meta, diff)
+	}
+	b := second.entry("10.0.0.7", word{}, false)
+	if diff := cmp.Diff([]string{"v2", "grpc"}, b.Tags); diff != "" || b.Meta[catalog.MetaTLS] != "true" {
+		t.Errorf("the entry of gRPC has Meta %v and tags (-want +got):\n%s", b.Meta, diff)
+	}
+	if got := filled(t, second).Tags; len(got) != 2 {
+		t.Errorf("a protocol that is a tag already is added again: %v", got)
 	}
 }
 
 func TestEntryHasTwoChecksAsConsulWantsThem(t *testing.T) {
 	cfg := valid(t)
 	cfg.ID, cfg.CheckPath, cfg.CheckPort = "order-1", "/readyz", 4001
-	cfg, err := cfg.filled()
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg = filled(t, cfg)
 	got, err := json.Marshal(cfg.entry("fd00::7", word{api.HealthPassing, servingOutput}, false))
 	if err != nil {
 		t.Fatal(err)
