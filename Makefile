@@ -16,8 +16,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: up
-up: ## bring the fleet up and wait until all of it is healthy
-	@compose/up.sh
+up: ## bring the fleet up and wait until all of it is healthy; WITH=name,name adds what compose/with has, none takes it away
+	@compose/up.sh "$(WITH)"
 
 .PHONY: down
 down: ## stop the fleet; its data stays

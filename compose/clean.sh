@@ -15,5 +15,5 @@ if [ -n "$images" ]; then
 fi
 # shellcheck disable=SC2119 # no lines, on purpose
 write_env
-rm -rf "$root/compose/.bin"
+rm -rf "$root/compose/.bin" "$secrets"
 [ ! -d "$tools" ] || say "Kept: $tools, the tools built from source ($(du -sh "$tools" | cut -f 1))"

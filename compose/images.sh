@@ -112,7 +112,8 @@ main() {
   version=$(version)
   case $mode in
     pull)
-      write_env "ROLLCALL_VERSION=$version" ROLLCALL_BINARIES=compile
+      set_env "ROLLCALL_VERSION=$version" ROLLCALL_BINARIES=compile \
+        ROLLCALL_CONSUL_IMAGE= ROLLCALL_PROMETHEUS_IMAGE= ROLLCALL_PULL_POLICY=
       ;;
     source)
       local arch
@@ -120,7 +121,7 @@ main() {
       build_tools "$arch"
       say "Building the services, version $version"
       build_binaries "$arch" "$version"
-      write_env "ROLLCALL_VERSION=$version" ROLLCALL_BINARIES=host \
+      set_env "ROLLCALL_VERSION=$version" ROLLCALL_BINARIES=host \
         "ROLLCALL_CONSUL_IMAGE=$consul_image" "ROLLCALL_PROMETHEUS_IMAGE=$prometheus_image" \
         ROLLCALL_PULL_POLICY=never
       ;;

@@ -27,7 +27,20 @@ setting() {
 # project: the name that Compose labels our containers, volumes and images with.
 project() { setting COMPOSE_PROJECT_NAME rollcall; }
 
-compose() { docker compose --project-directory "$root" -f "$root/compose.yaml" "$@"; }
+# compose ARGUMENT…: as a person in the root of the clone would call it, so that
+# what .env remembers holds here too.
+compose() { (cd "$root" && docker compose "$@"); }
+
+# What overlays write: certificates and tokens. A folder for each, which only its
+# owner may enter.
+secrets=$root/compose/.secrets
+
+# overlays: the names of those that the fleet has now, in order: the files of
+# compose/with in COMPOSE_FILE.
+overlays() { setting COMPOSE_FILE '' | tr ':' '\n' | sed -n 's#^compose/with/\(.*\)\.yaml$#\1#p'; }
+
+# all_overlays: the names that there are.
+all_overlays() { (cd "$root/compose/with" 2>/dev/null && for file in *.yaml; do printf '%s\n' "${file%.yaml}"; done) | sed '/^\*$/d'; }
 
 # quietly LOG COMMAND…: runs a command whose output is of use only if it fails.
 quietly() {
@@ -85,6 +98,19 @@ write_env() {
   else
     rm -f "$new" "$root/.env"
   fi
+}
+
+# set_env NAME=VALUE…: these lines of ours in .env; the others of ours stay. One
+# without a value is taken out.
+set_env() {
+  local line lines=''
+  [ ! -f "$root/.env" ] || lines=$(awk -v begin="$env_begin" -v end="$env_end" \
+    '$0 == end { ours = 0 } ours { print } $0 == begin { ours = 1 }' "$root/.env")
+  for line; do
+    lines=$(printf '%s\n' "$lines" | sed "/^${line%%=*}=/d")
+    [ -z "${line#*=}" ] || lines=$lines${lines:+$'\n'}$line
+  done
+  write_env ${lines:+"$lines"}
 }
 
 # free_gb FOLDER: whole gigabytes that are free where it lies.

@@ -1,6 +1,13 @@
 #!/usr/bin/env bash
 # Brings the fleet up and returns when all of it is found, healthy and scraped.
 # What stands in the way is said before anything is started.
+#
+#   compose/up.sh [NAME,NAME|none]
+#
+# The names are overlays, the files compose/with/NAME.yaml. They are remembered
+# in .env, for each later `make` and `docker compose`, until others are named.
+# compose/with/NAME.sh, where there is one, is run when the images are there and
+# before the fleet starts.
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -125,6 +132,33 @@ wait_until_up() {
   say "  $((SECONDS - began)) s: $seen"
 }
 
+# choose_overlays LIST: remembers them.
+choose_overlays() {
+  local files=compose.yaml all name
+  [ -n "$1" ] || return 0
+  [ -z "${COMPOSE_FILE:-}" ] || die "WITH is $1, and the environment has a COMPOSE_FILE; want one of them"
+  all=$(all_overlays)
+  for name in $(printf '%s' "$1" | tr ',' ' '); do
+    [ "$1" != none ] || break
+    printf '%s\n' "$all" | grep -qxF -e "$name" ||
+      die "WITH is $1, and there is no $name; want none, or some of ${all//$'\n'/, }"
+    case ":$files:" in
+      *":compose/with/$name.yaml:"*) ;;
+      *) files=$files:compose/with/$name.yaml ;;
+    esac
+  done
+  [ "$files" != compose.yaml ] || files=
+  set_env "COMPOSE_FILE=$files"
+}
+
+# prepare: what the overlays need before the fleet starts.
+prepare() {
+  local name
+  for name in $(overlays); do
+    [ ! -f "$root/compose/with/$name.sh" ] || "$root/compose/with/$name.sh" </dev/null || exit
+  done
+}
+
 # interrupted: says what there is now, when the command that was interrupted has
 # ended. Its output may still be redirected.
 interrupted() {
@@ -141,10 +175,13 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 exec 3>&2
 trap interrupted INT TERM
+choose_overlays "${1:-}"
 "$root/compose/check.sh"
 "$root/compose/images.sh"
-say "Starting the fleet"
+with=$(overlays | tr '\n' ' ')
+say "Starting the fleet${with:+, with ${with% }}"
 started=yes
+prepare
 quietly "$log" compose up --detach --remove-orphans || {
   blame
   die "docker compose could not start the fleet"

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rollcall-mesh/rollcall/compose/e2e/fleet"
@@ -129,8 +130,8 @@ func (s *scripts) asked(t *testing.T) string {
 	return string(b)
 }
 
-func (s *scripts) command(ctx context.Context, script string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "bash", filepath.Join(s.dir, "compose", script))
+func (s *scripts) command(ctx context.Context, script string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "bash", append([]string{filepath.Join(s.dir, "compose", script)}, args...)...)
 	cmd.Env = s.env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -138,9 +139,9 @@ func (s *scripts) command(ctx context.Context, script string) *exec.Cmd {
 }
 
 // run a script to its end; out is all that it said.
-func (s *scripts) run(t *testing.T, script string) (out string, err error) {
+func (s *scripts) run(t *testing.T, script string, args ...string) (out string, err error) {
 	t.Helper()
-	b, err := s.command(t.Context(), script).CombinedOutput()
+	b, err := s.command(t.Context(), script, args...).CombinedOutput()
 	return string(b), err
 }
 
@@ -437,4 +438,132 @@ func TestCtrlCInTheMiddleOfMakeUpSaysSoInOneLine(t *testing.T) {
 			t.Errorf("it says %q; want %q", out, want)
 		}
 	})
+}
+
+// withOverlays is a fleet that is well, and two overlays; the second has a script.
+func withOverlays(t *testing.T) *scripts {
+	t.Helper()
+	s := newScripts(t)
+	wellAround().start(t, s)
+	s.tell(t, "running", allHealthy)
+	s.set("ROLLCALL_WAIT", "20")
+	for _, name := range []string{"one", "two"} {
+		s.write(t, filepath.Join(s.dir, "compose/with", name+".yaml"), "services: {user: {environment: {WITH_"+strings.ToUpper(name)+": yes}}}\n")
+	}
+	s.write(t, filepath.Join(s.dir, "compose/with/two.sh"), "#!/usr/bin/env bash\necho 'script two' >>\"$FAKE/asked\"\n")
+	return s
+}
+
+// dotEnv is .env of the copy.
+func (s *scripts) dotEnv(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(s.dir, ".env"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// user is the environment of the service user, as `docker compose` in the copy loads it.
+func (s *scripts) user(t *testing.T) map[string]bool {
+	t.Helper()
+	t.Chdir(s.dir)
+	opts, err := cli.NewProjectOptions(nil, cli.WithWorkingDirectory(s.dir), cli.WithEnvFiles(), cli.WithDotEnv,
+		cli.WithConfigFileEnv, cli.WithDefaultConfigPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := opts.LoadProject(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := map[string]bool{}
+	for name := range p.Services["user"].Environment {
+		has[name] = true
+	}
+	return has
+}
+
+func TestMakeUpWithOverlaysHoldsForEachLaterCompose(t *testing.T) {
+	s := withOverlays(t)
+	s.write(t, filepath.Join(s.dir, ".env"), "MINE=1\n")
+	out, err := s.run(t, "up.sh", "one,two")
+	if err != nil || !strings.Contains(out, "Starting the fleet, with one two\n") {
+		t.Fatalf("got %v:\n%s", err, out)
+	}
+	asked := s.asked(t)
+	script, up := strings.Index(asked, "script two"), strings.Index(asked, "compose up")
+	if script < 0 || up < script {
+		t.Errorf("the overlay's script was to run once, before the start: %s", asked)
+	}
+	if has := s.user(t); !has["WITH_ONE"] || !has["WITH_TWO"] {
+		t.Errorf("docker compose sees %v; want both overlays, as .env says:\n%s", has, s.dotEnv(t))
+	}
+	if env := s.dotEnv(t); !strings.HasPrefix(env, "MINE=1\n") || !strings.Contains(env, "ROLLCALL_VERSION=test\n") {
+		t.Errorf(".env is\n%s\nwant what was in it, and the choice of images", env)
+	}
+	if out, err := s.run(t, "up.sh", ""); err != nil || !strings.Contains(out, "with one two\n") {
+		t.Errorf("without a word of overlays: got %v; want them as they were:\n%s", err, out)
+	}
+	if out, err := s.run(t, "up.sh", "two"); err != nil || !strings.Contains(out, "with two\n") {
+		t.Errorf("with another choice: got %v:\n%s", err, out)
+	}
+	if has := s.user(t); has["WITH_ONE"] || !has["WITH_TWO"] {
+		t.Errorf("docker compose sees %v; want the second overlay alone", has)
+	}
+	if out, err := s.run(t, "up.sh", "none"); err != nil || !strings.Contains(out, "Starting the fleet\n") {
+		t.Errorf("with none: got %v:\n%s", err, out)
+	}
+	if has := s.user(t); has["WITH_ONE"] || has["WITH_TWO"] {
+		t.Errorf("docker compose sees %v; want no overlay", has)
+	}
+}
+
+func TestMakeUpNamesTheOverlaysThatThereAre(t *testing.T) {
+	s := withOverlays(t)
+	for _, with := range []string{"three", "one,three", "../one", "one,none"} {
+		out, err := s.run(t, "up.sh", with)
+		if err == nil || !strings.Contains(out, "error: WITH is "+with+", and there is no ") || !strings.Contains(out, "want none, or some of one, two\n") {
+			t.Errorf("WITH=%s: got %v:\n%s", with, err, out)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(s.dir, ".env")); err == nil {
+		t.Errorf("what there is not is remembered:\n%s", s.dotEnv(t))
+	}
+	s.set("COMPOSE_FILE", "mine.yaml")
+	if out, err := s.run(t, "up.sh", "one"); err == nil || !strings.Contains(out, "want one of them") {
+		t.Errorf("beside a COMPOSE_FILE of the environment: got %v; want an error:\n%s", err, out)
+	}
+}
+
+func TestMakeUpEndsWhereAnOverlaysScriptFails(t *testing.T) {
+	s := withOverlays(t)
+	s.write(t, filepath.Join(s.dir, "compose/with/two.sh"), "#!/usr/bin/env bash\necho 'error: no' >&2\nexit 1\n")
+	out, err := s.run(t, "up.sh", "two")
+	if err == nil || !strings.Contains(out, "error: no") || strings.Contains(s.asked(t), "compose up") {
+		t.Errorf("got %v, and asked\n%s\nwant nothing started:\n%s", err, s.asked(t), out)
+	}
+}
+
+func TestMakeCleanForgetsOverlaysAndTheirSecrets(t *testing.T) {
+	s := withOverlays(t)
+	if out, err := s.run(t, "up.sh", "two"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	secret := filepath.Join(s.dir, "compose/.secrets/two/key")
+	s.write(t, secret, "x")
+	if out, err := s.run(t, "down.sh"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if _, err := os.Stat(secret); err != nil || !strings.Contains(s.dotEnv(t), "compose/with/two.yaml") {
+		t.Errorf("make down forgot the overlay (%v): %s", err, s.dotEnv(t))
+	}
+	if out, err := s.run(t, "clean.sh"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, file := range []string{secret, filepath.Join(s.dir, ".env")} {
+		if _, err := os.Stat(file); err == nil {
+			t.Errorf("%s is there after make clean", file)
+		}
+	}
 }
