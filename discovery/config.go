@@ -25,6 +25,14 @@ type Config struct {
 	// Follow names services to watch from the start and for good. Others are
 	// watched from their first use on, until there was none for 10 minutes.
 	Follow []string
+	// Select says, by the name of a service, which of its instances this process
+	// asks: by tags, Meta, health, protocol. Clients need not know. A service that
+	// is not in it has all of its instances asked. Where no Protocol is named, a
+	// client takes the instances that speak its own: those that are tagged grpc
+	// alone are none of an HTTP client's. It costs Consul nothing, since all
+	// instances are watched; see Mesh.Select for more than one selection of a
+	// service.
+	Select map[string]catalog.Selection
 	// InitialFetchTimeout is how long a request waits for Consul's first answer
 	// about a service; from then on the last set is used, however old. 0 means
 	// 5s, negative means for as long as its context allows. Longer bridges a
@@ -116,6 +124,9 @@ func (c Config) validate() error {
 		if wrong.is {
 			return errors.New("discovery: " + wrong.what)
 		}
+	}
+	if _, err := selections(c.Select); err != nil {
+		return err
 	}
 	if rest := c.Consul; c.Consul.Client != nil {
 		rest.Client, rest.Address = nil, ""

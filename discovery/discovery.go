@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -21,14 +22,19 @@ import (
 // that may be sent to.
 var ErrNoInstance = catalog.ErrNoInstance
 
-// Mesh is one process's membership. Use Open.
+// Mesh is one process's membership, or a view of it with another selection. Use
+// Open.
 type Mesh struct {
+	root      *Mesh // the one that was opened, itself or that of a view
 	consul    consul.Config
 	own       *consul.Client // of the caller's; nil: made of consul
 	log       *slog.Logger
 	trace     Trace
-	source    catalog.Source
+	whole     catalog.Source // whatever is selected
 	watcher   *watch.Watcher // nil if Config.Source was given
+	sending   httpmesh.Config
+	selection func(service string) catalog.Selection
+	latest    catalog.Source // what transport sends to
 	transport *httpmesh.Transport
 	client    *http.Client
 
@@ -38,6 +44,7 @@ type Mesh struct {
 	mu         sync.Mutex          // guards what follows
 	agent      *registration.Agent // for all registrations; nil before the first
 	registered []*registration.Registration
+	views      map[*Mesh]struct{}
 	closeIdle  []func() // of the clients
 	closed     bool
 }
@@ -55,23 +62,27 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 		consul: cfg.Consul.settings(),
 		own:    cfg.Consul.Client,
 		log:    cmp.Or(cfg.Log, slog.Default()),
-		source: cfg.Source,
+		whole:  cfg.Source,
+		views:  map[*Mesh]struct{}{},
 	}
+	m.root = m
 	if cfg.Trace != nil {
 		m.trace = *cfg.Trace
 	}
-	if m.source == nil {
+	if m.whole == nil {
 		if err := m.watch(cfg); err != nil { //nolint:contextcheck // its watches end by Close, not with ctx
 			return nil, errors.Join(fmt.Errorf("discovery: %w", err), m.Close())
 		}
 	}
-	sending := cfg.HTTP
-	sending.Source, sending.Trace = m.source, loggedEjections(m.trace.HTTP, m.log)
-	var err error
-	if m.transport, err = httpmesh.New(sending); err != nil {
-		return nil, errors.Join(fmt.Errorf("discovery: %w", err), m.Close())
+	m.sending = cfg.HTTP
+	m.sending.Trace = loggedEjections(m.trace.HTTP, m.log)
+	selection, err := selections(cfg.Select)
+	if err == nil {
+		err = m.send(selection)
 	}
-	m.client = &http.Client{Transport: m.transport}
+	if err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
 	return m, nil
 }
 
@@ -97,7 +108,7 @@ func (m *Mesh) watch(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	m.watcher, first.Source, m.source = watcher, watcher, first
+	m.watcher, first.Source, m.whole = watcher, watcher, first
 	if err := watcher.Pin(cfg.Follow...); err != nil {
 		return fmt.Errorf("services to Follow: %w", err)
 	}
@@ -115,22 +126,22 @@ func (m *Mesh) Client() *http.Client { return m.client }
 // RoundTripper returns what Client sends with.
 func (m *Mesh) RoundTripper() *httpmesh.Transport { return m.transport }
 
-// Latest returns the latest snapshot of a service; it waits for the first
-// answer about it, or until ctx ends. A service without instances is an empty
-// snapshot.
+// Latest returns the latest snapshot of a service, of the instances that Client
+// sends to; it waits for the first answer about it, or until ctx ends. A service
+// without instances is an empty snapshot.
 func (m *Mesh) Latest(ctx context.Context, service string) (*catalog.Snapshot, error) {
-	m.source.KeepAlive(service)
-	return m.source.Latest(ctx, service)
+	m.latest.KeepAlive(service)
+	return m.latest.Latest(ctx, service)
 }
 
 // snapshots returns the latest snapshot of each service that is watched and had an
 // answer. Asking here does not keep a watch alive. It is empty when Config.Source was
 // given.
 func (m *Mesh) snapshots() []*catalog.Snapshot {
-	if m.watcher == nil {
+	if m.root.watcher == nil {
 		return nil
 	}
-	return m.watcher.Snapshots()
+	return m.root.watcher.Snapshots()
 }
 
 // Register begins an instance's life in Consul, over connections that the
@@ -139,6 +150,7 @@ func (m *Mesh) snapshots() []*catalog.Snapshot {
 // wait for Consul: an error means a wrong setting or a closed mesh. Close the result to
 // deregister; the mesh's Close does so too.
 func (m *Mesh) Register(cfg registration.Config) (*registration.Registration, error) {
+	m = m.root
 	if cfg.ConsulAddr == "" {
 		cfg.ConsulAddr = m.consul.HostPort()
 	}
@@ -175,21 +187,34 @@ func (m *Mesh) Register(cfg registration.Config) (*registration.Registration, er
 // Shutdown refuses new requests, waits until those in flight have ended, their
 // bodies included, or until ctx ends, and closes the mesh either way.
 func (m *Mesh) Shutdown(ctx context.Context) error {
-	return errors.Join(m.transport.Shutdown(ctx), m.Close())
+	m.mu.Lock()
+	views := slices.Collect(maps.Keys(m.views))
+	m.mu.Unlock()
+	errs := make([]error, len(views), len(views)+2)
+	var ending sync.WaitGroup
+	for n, v := range views {
+		ending.Go(func() { errs[n] = v.Shutdown(ctx) })
+	}
+	errs = append(errs, m.transport.Shutdown(ctx))
+	ending.Wait()
+	return errors.Join(append(errs, m.Close())...)
 }
 
 // Close deregisters what was registered and is not closed yet, ends the watches
 // and closes all connections, those in use too. Each call waits for all of that,
-// and returns the same error.
+// and returns the same error. Of a view it closes that view's connections only.
 func (m *Mesh) Close() error {
 	m.closing.Do(func() { m.closeErr = m.close() })
 	return m.closeErr
 }
 
 func (m *Mesh) close() error {
+	if m.root != m {
+		return m.closeView()
+	}
 	m.mu.Lock()
-	registered, agent, closeIdle := m.registered, m.agent, m.closeIdle
-	m.registered, m.agent, m.closeIdle, m.closed = nil, nil, nil, true
+	registered, views, agent, closeIdle := m.registered, m.views, m.agent, m.closeIdle
+	m.registered, m.views, m.agent, m.closeIdle, m.closed = nil, nil, nil, nil, true
 	m.mu.Unlock()
 
 	errs := make([]error, len(registered), len(registered)+2)
@@ -200,6 +225,9 @@ func (m *Mesh) close() error {
 	leaving.Wait()
 	if agent != nil {
 		agent.Close()
+	}
+	for v := range views {
+		errs = append(errs, v.Close())
 	}
 	if m.transport != nil {
 		errs = append(errs, m.transport.Close())

@@ -187,6 +187,9 @@ func TestOpenNamesTheWrongSetting(t *testing.T) {
 		{"token file", discovery.Config{Consul: discovery.Consul{TokenFile: "no-such-file"}}, "no-such-file"},
 		{"certificate", discovery.Config{Consul: discovery.Consul{CAFile: "no-such-file"}}, "no-such-file"},
 		{"retries", discovery.Config{HTTP: httpmesh.Config{MaxRetries: 99}}, "MaxRetries is 99"},
+		{"selection", discovery.Config{Select: map[string]catalog.Selection{"order": {Protocol: "amqp"}}}, `Select["order"]: the selection's Protocol is "amqp"`},
+		{"selection of no service", discovery.Config{Select: map[string]catalog.Selection{"no/name": {}}}, `Select["no/name"]`},
+		{"selection said twice", discovery.Config{Select: map[string]catalog.Selection{"order": {}, "Order": {}}}, "is there twice"},
 		{"wait", discovery.Config{Watch: watch.Config{Wait: time.Hour}}, "Wait is 1h0m0s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

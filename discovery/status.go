@@ -21,16 +21,18 @@ type Status struct {
 
 // ServiceStatus is a service that is watched and had an answer.
 type ServiceStatus struct {
-	Service   string           `json:"service"`
-	Since     time.Time        `json:"since"`           // when the set came to be what it is
-	Proven    time.Time        `json:"proven,omitzero"` // of the last answer that proves the set; zero: none so far
-	Error     string           `json:"error,omitempty"` // the trouble with Consul since then
-	FromDisk  bool             `json:"from_disk"`       // the set is the one on disk: Consul has not answered so far
-	Panic     bool             `json:"panic"`           // critical instances are used, for want of better ones
-	Ready     int              `json:"ready"`
-	Ejected   int              `json:"ejected"` // of those in use
-	Missing   int              `json:"missing"` // vanished from the catalog, and still in use
-	Instances []InstanceStatus `json:"instances"`
+	Service  string    `json:"service"`
+	Since    time.Time `json:"since"`           // when the set came to be what it is
+	Proven   time.Time `json:"proven,omitzero"` // of the last answer that proves the set; zero: none so far
+	Error    string    `json:"error,omitempty"` // the trouble with Consul since then
+	FromDisk bool      `json:"from_disk"`       // the set is the one on disk: Consul has not answered so far
+	Panic    bool      `json:"panic"`           // critical instances are used, for want of better ones
+	Ready    int       `json:"ready"`
+	// Deselected by Config.Select, whatever their state, and not among the ready.
+	Deselected int              `json:"deselected,omitempty"`
+	Ejected    int              `json:"ejected"` // of those in use
+	Missing    int              `json:"missing"` // vanished from the catalog, and still in use
+	Instances  []InstanceStatus `json:"instances"`
 }
 
 // InstanceStatus is an instance as the catalog and this mesh's own requests know
@@ -44,8 +46,9 @@ type InstanceStatus struct {
 	Weight       int             `json:"weight"`
 	MissingUntil time.Time       `json:"missing_until,omitzero"` // zero: it is in the catalog
 	InFlight     int             `json:"in_flight"`
-	Health       string          `json:"health,omitempty"`  // by its answers: healthy, suspect, on trial, ejected; empty: never asked for
-	Ejected      *EjectionStatus `json:"ejected,omitempty"` // nil: it is not
+	Deselected   bool            `json:"deselected,omitempty"` // Config.Select leaves it out
+	Health       string          `json:"health,omitempty"`     // by its answers: healthy, suspect, on trial, ejected; empty: never asked for
+	Ejected      *EjectionStatus `json:"ejected,omitempty"`    // nil: it is not
 }
 
 // EjectionStatus is why an instance is out of use, and for how long.
@@ -68,15 +71,17 @@ type RegistrationStatus struct {
 }
 
 // Status returns what the mesh knows now. Asking changes nothing: it keeps no
-// watch alive and begins none. With Config.Source it has no services.
+// watch alive and begins none. With Config.Source it has no services. Of a view it
+// tells that view's health of the instances, and the registrations of the mesh.
 func (m *Mesh) Status() Status {
 	s := Status{At: time.Now(), Services: []ServiceStatus{}, Registrations: []RegistrationStatus{}}
 	for _, snapshot := range m.snapshots() {
-		s.Services = append(s.Services, statusOf(snapshot, m.transport.Balancer(snapshot.Service()), s.At))
+		name := snapshot.Service()
+		s.Services = append(s.Services, statusOf(snapshot, m.selection(name), m.transport.Balancer(name), s.At))
 	}
-	m.mu.Lock()
-	registered := slices.Clone(m.registered)
-	m.mu.Unlock()
+	m.root.mu.Lock()
+	registered := slices.Clone(m.root.registered)
+	m.root.mu.Unlock()
 	for _, r := range registered {
 		now := r.Status()
 		status := RegistrationStatus{Service: r.Service(), ID: r.ID(), State: now.State, Why: now.Why, Since: now.Since}
@@ -89,7 +94,7 @@ func (m *Mesh) Status() Status {
 }
 
 // statusOf describes a set; b is nil for a service that nothing was sent to.
-func statusOf(set *catalog.Snapshot, b *balancer.Balancer, now time.Time) ServiceStatus {
+func statusOf(set *catalog.Snapshot, selection catalog.Selection, b *balancer.Balancer, now time.Time) ServiceStatus {
 	s := ServiceStatus{Service: set.Service(), Since: set.At(), Instances: make([]InstanceStatus, 0, set.Len())}
 	var trouble error
 	if s.Proven, trouble = set.Freshness(); trouble != nil {
@@ -105,13 +110,17 @@ func statusOf(set *catalog.Snapshot, b *balancer.Balancer, now time.Time) Servic
 		}
 	}
 	for i := range set.All() {
-		if i.State.Ready() {
+		status := instanceStatus(i, endpoints[i.Key()], now)
+		switch status.Deselected = !selection.Selects(i); {
+		case status.Deselected:
+			s.Deselected++
+		case i.State.Ready():
 			s.Ready++
 		}
 		if i.Missing() {
 			s.Missing++
 		}
-		s.Instances = append(s.Instances, instanceStatus(i, endpoints[i.Key()], now))
+		s.Instances = append(s.Instances, status)
 	}
 	return s
 }

@@ -254,7 +254,7 @@ func (b *Balancer) drop(e *Endpoint, now time.Time) {
 func (b *Balancer) Pick(q Request) (Lease, error) {
 	s := b.set.Load()
 	if s.use == 0 {
-		return Lease{}, b.none(s.counts)
+		return Lease{}, b.none(s)
 	}
 	q.Group = min(q.Group, outcome.Unsafe)
 	e := b.choose(s, q)
@@ -305,13 +305,17 @@ func (b *Balancer) Left(q Request) (inUse, found bool) {
 	return found && r < rankOut, found
 }
 
-func (b *Balancer) none(c Counts) error {
+func (b *Balancer) none(s *set) error {
+	c, deselected := s.counts, 0
+	if s.snapshot != nil {
+		deselected = s.snapshot.Deselected()
+	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "%d known", c.Known)
 	for _, part := range []struct {
 		count int
 		name  string
-	}{{c.Draining, "draining"}, {c.Maintenance, "in maintenance"}} {
+	}{{c.Draining, "draining"}, {c.Maintenance, "in maintenance"}, {deselected, "not selected"}} {
 		if part.count > 0 {
 			fmt.Fprintf(&text, ", %d %s", part.count, part.name)
 		}

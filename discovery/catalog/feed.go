@@ -44,7 +44,7 @@ func (f *Feed) Publish(instances []Instance, at time.Time) {
 		}
 		return strings.Compare(a.Node, b.Node)
 	})
-	next := &Snapshot{service: f.service, instances: instances, at: at, superseded: make(chan struct{}), feed: f}
+	next := &Snapshot{service: f.service, instances: instances, at: at, superseded: make(chan struct{}), origin: f}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed != nil {
@@ -117,6 +117,8 @@ func (f *Feed) Latest(ctx context.Context) (*Snapshot, error) {
 	defer f.mu.Unlock()
 	return nil, fmt.Errorf("follow %s: %w", f.service, f.closed)
 }
+
+func (f *Feed) newest(string) *Snapshot { return f.Current() }
 
 func (f *Feed) freshness() (time.Time, error) {
 	now := f.fresh.Load()

@@ -62,8 +62,10 @@ func (f *Fixed) newest(service string) *Snapshot {
 	if f.grown == nil {
 		f.grown = make(chan struct{})
 	}
-	return &Snapshot{service: service, at: time.Now(), superseded: f.grown, fixed: f}
+	return &Snapshot{service: service, at: time.Now(), superseded: f.grown, origin: f}
 }
+
+func (f *Fixed) freshness() (time.Time, error) { return time.Time{}, nil }
 
 func (f *Fixed) publish(service string, set []Instance) {
 	f.mu.Lock()

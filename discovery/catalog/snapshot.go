@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"sync/atomic"
 	"time"
 )
 
@@ -45,8 +46,15 @@ type Snapshot struct {
 	instances  []Instance
 	at         time.Time
 	superseded chan struct{}
-	feed       *Feed  // where newer ones come from
-	fixed      *Fixed // the same, for a name without a feed
+	origin     origin // where newer ones come from; nil: nowhere
+	deselected int
+	views      atomic.Pointer[view] // selections made of it
+}
+
+// origin is what a snapshot came from.
+type origin interface {
+	newest(service string) *Snapshot
+	freshness() (time.Time, error)
 }
 
 // Service returns the name of the service.
@@ -54,6 +62,10 @@ func (s *Snapshot) Service() string { return s.service }
 
 // Len returns the number of instances, whatever their state.
 func (s *Snapshot) Len() int { return len(s.instances) }
+
+// Deselected returns the number of instances that a selection has left out; see
+// Select.
+func (s *Snapshot) Deselected() int { return s.deselected }
 
 // All ranges over the instances, whatever their state, in the order of their
 // IDs.
@@ -78,20 +90,17 @@ func (s *Snapshot) Superseded() <-chan struct{} { return s.superseded }
 // nil when the source has stopped following the service. Unlike Latest it begins
 // no watch.
 func (s *Snapshot) Newest() *Snapshot {
-	switch {
-	case s.feed != nil:
-		return s.feed.Current()
-	case s.fixed != nil:
-		return s.fixed.newest(s.service)
+	if s.origin == nil {
+		return nil
 	}
-	return nil
+	return s.origin.newest(s.service)
 }
 
 // Freshness returns the time of the last answer that proves the set, and the
 // trouble that the source has had with the registry since then: nil if none.
 func (s *Snapshot) Freshness() (time.Time, error) {
-	if s.feed == nil {
+	if s.origin == nil {
 		return time.Time{}, nil
 	}
-	return s.feed.freshness()
+	return s.origin.freshness()
 }
