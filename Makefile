@@ -5,9 +5,11 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-# The modules that hold our own code. Those in compose/tools only build
-# somebody else's.
-MODULES := . compose/e2e
+# The modules that hold our own code: those of go.work, which need each other,
+# and the end-to-end tests. Those in compose/tools only build somebody else's.
+MODULES := . discovery/grpcmesh services compose/e2e
+# Their packages, without those of the end-to-end tests.
+PACKAGES := ./... ./discovery/grpcmesh/... ./services/...
 
 TOOL := compose/tools/build.sh
 
@@ -45,11 +47,11 @@ test: ## all of it: unit, real Consul, lint, compose, end to end
 
 .PHONY: test-unit
 test-unit: ## the inner loop: unit tests; no Docker, no Consul
-	@env -u CONSUL_BIN -u PROMETHEUS_BIN go test ./...
+	@env -u CONSUL_BIN -u PROMETHEUS_BIN go test $(PACKAGES)
 
 .PHONY: test-real
 test-real: ## unit tests and the same behaviours against a real Consul and Prometheus, with the race detector
-	@CONSUL_BIN="$$($(TOOL) consul)/consul" PROMETHEUS_BIN="$$($(TOOL) prometheus)/prometheus" go test -race ./...
+	@CONSUL_BIN="$$($(TOOL) consul)/consul" PROMETHEUS_BIN="$$($(TOOL) prometheus)/prometheus" go test -race $(PACKAGES)
 
 .PHONY: e2e
 e2e: ## the composed fleet, end to end, beside a running one
@@ -58,7 +60,7 @@ e2e: ## the composed fleet, end to end, beside a running one
 
 .PHONY: bench
 bench: ## benchmarks, with allocations
-	@go test -run '^$$' -bench . -benchmem ./...
+	@go test -run '^$$' -bench . -benchmem $(PACKAGES)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for 60 s each; FUZZTIME=, ONLY=, PARALLEL=
@@ -97,9 +99,13 @@ fmt: ## format all Go code
 	@lint="$$($(TOOL) golangci-lint)/golangci-lint"; \
 	for module in $(MODULES); do (cd $$module && "$$lint" fmt --config "$(CURDIR)/.golangci.yml" ./...); done
 
-.PHONY: tidy-check
-tidy-check: ## whether each go.mod and go.sum says what the code needs
-	@failed=0; for module in $(MODULES); do (cd $$module && go mod tidy -diff) || failed=1; done; exit $$failed
+.PHONY: modules
+modules: ## the modules as others get them: tidy, installed by version, what a client downloads
+	@cd compose/e2e && go test -count=1 -v ./modules
+
+.PHONY: tidy
+tidy: ## go mod tidy in each module of ours; go itself can't, as long as they are not published
+	@cd compose/e2e && go test -count=1 -run '/tidy' ./modules -tidy
 
 .PHONY: check-config
 check-config: ## whether Consul and Prometheus take their configuration

@@ -49,7 +49,10 @@ compile() {
   local go_build=(go build -trimpath -buildvcs=false)
   case $name in
     golangci-lint | gotestsum) ;; # their versions are all that they need
-    *) cd "$root/compose/tools/$name" || return ;;
+    *)
+      cd "$root/compose/tools/$name" || return
+      export GOWORK=off # a tool's versions are its own makers'
+      ;;
   esac
   case $name in
     compose)
