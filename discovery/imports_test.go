@@ -33,11 +33,13 @@ var rooms = []struct {
 	{room: "internal/logtest", may: []string{}},
 	{room: "internal/nettest", may: []string{}},
 	{room: "internal/problem", may: []string{}},
+	{room: "internal/tlstest", may: []string{}},
 	{room: "discovery/catalog", may: []string{"internal/clip"}},
 	{room: "discovery/outcome", may: []string{}},
 	{room: "discovery/outlier", may: []string{"discovery/outcome"}},
 	{room: "discovery/balancer", may: []string{"internal/clip", "discovery/catalog", "discovery/outcome", "discovery/outlier"}},
 	{room: "discovery/httpmesh", may: []string{"internal/clip", "internal/problem", "discovery/catalog", "discovery/outcome", "discovery/outlier", "discovery/balancer"}},
+	{room: "discovery/mtls", may: []string{"internal/clip"}},
 	{room: "discovery/internal/consul", mayNot: []string{"discovery/...", goKit, grpc, prometheus, otel, sqlite}},
 	{room: "discovery/watch", mayNot: []string{
 		"discovery", "discovery/balancer", "discovery/registration", "discovery/httpmesh", "discovery/kitmesh", "discovery/consultest",
@@ -78,7 +80,7 @@ func TestRoomsCompileOnlyWhatTheyMay(t *testing.T) {
 // Who imports the Consul client itself. Its users get it compiled in anyway.
 func TestOnlyRoomsThatTalkToConsulImportItsClient(t *testing.T) {
 	may := []string{
-		"discovery", "discovery/internal/consul", "discovery/watch", "discovery/registration", "discovery/mtls",
+		"discovery", "discovery/internal/consul", "discovery/watch", "discovery/registration",
 		"discovery/consultest", "discovery/cmd/...",
 	}
 	for pkg, imports := range allImports(t) {
