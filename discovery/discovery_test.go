@@ -118,7 +118,7 @@ func TestARegisteredInstanceIsFoundAndCalledByName(t *testing.T) {
 		body, err := get(t, client, "http://order/orders/1")
 		return err == nil && body == "laptop"
 	})
-	if client.RoundTripper().Balancer("order") == nil {
+	if len(client.RoundTripper().Balancers("order")) == 0 {
 		t.Error("got no balancer for a service that was called")
 	}
 	if all := client.Status().Services; len(all) != 1 || all[0].Service != "order" || len(all[0].Instances) != 1 {

@@ -77,7 +77,7 @@ func (m *Mesh) Status() Status {
 	s := Status{At: time.Now(), Services: []ServiceStatus{}, Registrations: []RegistrationStatus{}}
 	for _, snapshot := range m.snapshots() {
 		name := snapshot.Service()
-		s.Services = append(s.Services, statusOf(snapshot, m.selection(name), m.transport.Balancer(name), s.At))
+		s.Services = append(s.Services, statusOf(snapshot, m.selection(name), m.transport.Balancers(name), s.At))
 	}
 	m.root.mu.Lock()
 	registered := slices.Clone(m.root.registered)
@@ -93,17 +93,18 @@ func (m *Mesh) Status() Status {
 	return s
 }
 
-// statusOf describes a set; b is nil for a service that nothing was sent to.
-func statusOf(set *catalog.Snapshot, selection catalog.Selection, b *balancer.Balancer, now time.Time) ServiceStatus {
+// statusOf describes a set; there is no balancer of a service that nothing was sent
+// to, and two of one that is called by http and by https.
+func statusOf(set *catalog.Snapshot, selection catalog.Selection, balancers []*balancer.Balancer, now time.Time) ServiceStatus {
 	s := ServiceStatus{Service: set.Service(), Since: set.At(), Instances: make([]InstanceStatus, 0, set.Len())}
 	var trouble error
 	if s.Proven, trouble = set.Freshness(); trouble != nil {
 		s.Error, s.FromDisk = trouble.Error(), errors.Is(trouble, catalog.ErrFromDisk)
 	}
 	endpoints := map[catalog.Key]*balancer.Endpoint{}
-	if b != nil {
+	for _, b := range balancers {
 		counts := b.Counts(now)
-		s.Panic, s.Ejected = counts.Panic, counts.Ejected
+		s.Panic, s.Ejected = s.Panic || counts.Panic, s.Ejected+counts.Ejected
 		for _, e := range b.Endpoints() {
 			i := e.Instance()
 			endpoints[i.Key()] = e

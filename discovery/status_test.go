@@ -44,7 +44,7 @@ func TestStatusTellsServicesAndRegistrationsAndBeginsNothing(t *testing.T) {
 	if i := one(); i.ID != "order-1" || i.InFlight != 0 || i.Health != "" || i.Ejected != nil {
 		t.Errorf("got %+v before any request; want order-1 without a word of its health", i)
 	}
-	if mesh.RoundTripper().Balancer("order") != nil {
+	if len(mesh.RoundTripper().Balancers("order")) != 0 {
 		t.Error("asking for the status has made a balancer")
 	}
 

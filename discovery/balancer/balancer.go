@@ -66,6 +66,9 @@ type Config struct {
 	Outliers *outlier.Rules
 	// Trace is told of what happens. nil means that nothing listens.
 	Trace *Trace
+	// Only says which instances of a snapshot there are for this balancer. nil
+	// means all. It must always say the same of the same entry.
+	Only func(catalog.Instance) bool
 }
 
 // Balancer chooses among the instances of one service. Use New.
@@ -73,6 +76,7 @@ type Balancer struct {
 	service string
 	policy  Policy
 	rules   *outlier.Rules
+	only    func(catalog.Instance) bool                                         // nil: all are
 	picked  func(service string, panicking bool)                                // nil: nothing listens
 	ejected func(service string, instance catalog.Instance, x outlier.Ejection) // nil: nothing listens
 	clock   atomic.Uint64                                                       // virtual time, see P2C
@@ -103,7 +107,7 @@ type set struct {
 // New returns a balancer without instances: until Use has given it some, Pick
 // fails.
 func New(service string, cfg Config) *Balancer {
-	b := &Balancer{service: service, policy: cfg.Policy, rules: cfg.Outliers}
+	b := &Balancer{service: service, policy: cfg.Policy, rules: cfg.Outliers, only: cfg.Only}
 	if b.policy == nil {
 		b.policy = PeakEWMA{}
 	}
@@ -137,8 +141,8 @@ func (b *Balancer) Use(s *catalog.Snapshot, now time.Time) {
 	endpoints := make(map[catalog.Key]*Endpoint, s.Len())
 	for i := range s.All() {
 		key := i.Key()
-		if endpoints[key] != nil {
-			continue // twice the same entry
+		if endpoints[key] != nil || b.only != nil && !b.only(i) {
+			continue // twice the same entry, or another balancer's
 		}
 		e := b.endpoints[key]
 		if e == nil {

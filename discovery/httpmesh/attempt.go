@@ -33,6 +33,7 @@ type attempt struct {
 
 	// The connection in use, and what it had sent and got before.
 	conn         *conn
+	stream       *stream // nil: the connection is this try's alone
 	before, seen int64
 	reused       bool
 
@@ -82,6 +83,9 @@ func (a *attempt) send() {
 	status := 0
 	if err == nil {
 		status, a.resp, a.code = resp.StatusCode, resp, a.answerCode(resp)
+		if a.conn != nil && a.conn.tls != nil {
+			resp.TLS = a.conn.tls
+		}
 		a.leaf.heard.Store(int64(a.leaf.network.since()))
 		if err = a.refused(); err != nil {
 			a.resp = nil
@@ -164,6 +168,9 @@ func (a *attempt) stall() {
 
 // wrote reports whether anything of the request has been written.
 func (a *attempt) wrote() bool {
+	if a.stream != nil && a.stream.wroteAt.Load() == 0 {
+		return false
+	}
 	return a.conn != nil && a.conn.sent.Load() != a.before
 }
 
@@ -178,11 +185,14 @@ func (a *attempt) result(code outcome.Code, latency time.Duration) outcome.Resul
 // done gives the lease back of a try without an answer.
 func (a *attempt) done(latency time.Duration) {
 	r := a.result(a.code, latency)
-	switch a.code {
-	case outcome.Unreachable:
+	if _, dial := errors.AsType[*dialError](a.err); dial {
 		r.Code = outcome.None // the dial itself has told, see leaf.dial
-	case outcome.Silent:
+	}
+	if a.code == outcome.Silent {
 		r.Latency = max(a.silence(), a.x.t.patience())
+		if s, ok := a.leaf.pool.(*secure); ok && a.stream != nil && !a.heard() {
+			s.abandon(a.stream.on)
+		}
 	}
 	if a.timer != nil {
 		a.timer.Stop()

@@ -79,7 +79,7 @@ func (a *attempt) foreign(resp *http.Response) bool {
 
 // errorCode says what an error of http.Transport is.
 func (a *attempt) errorCode(err error) outcome.Code {
-	_, dial := errors.AsType[*dialError](err)
+	dial, isDial := errors.AsType[*dialError](err)
 	wrote := a.wrote()
 	switch cause := context.Cause(a.ctx); {
 	case a.x.t.isClosed():
@@ -97,14 +97,18 @@ func (a *attempt) errorCode(err error) outcome.Code {
 		return outcome.Stalled
 	case a.x.r.Context().Err() != nil:
 		return a.callerCode()
-	case dial && !wrote:
-		return outcome.Unreachable
-	case errors.Is(err, errOwnFault):
+	case isDial && !wrote:
+		return dial.code
+	case errors.Is(err, errOwnFault), errors.Is(err, errCrowded):
 		return outcome.Unsent
 	case a.conn == nil:
 		return outcome.CallerError // it can't be sent at all
-	case !wrote:
+	case a.stream != nil && !wrote:
+		return a.stream.code(err)
+	case !wrote, a.stream != nil && notProcessed(err):
 		return outcome.Unsent
+	case a.conn.refusedByAlert(err):
+		return outcome.Untrusted
 	case a.reused && !a.heard():
 		return outcome.IdleClosed
 	}
@@ -136,7 +140,11 @@ func (a *attempt) silence() time.Duration {
 	if a.conn == nil {
 		return 0
 	}
-	return min(time.Since(a.start), a.conn.network.since()-time.Duration(a.conn.wroteAt.Load()))
+	wroteAt := &a.conn.wroteAt
+	if a.stream != nil {
+		wroteAt = &a.stream.wroteAt
+	}
+	return min(time.Since(a.start), a.conn.network.since()-time.Duration(wroteAt.Load()))
 }
 
 // errOwnFault marks a failed dial that says nothing of the address.

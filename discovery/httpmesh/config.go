@@ -2,6 +2,7 @@ package httpmesh
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -55,6 +56,19 @@ type Config struct {
 	// meets a connection which is just being closed is lost unless it may be done
 	// twice. Shorter dials more.
 	IdleTimeout time.Duration
+	// TLS returns how an https URL's service is called: its ServerName is the name
+	// that the instances' certificates must have, the service's own if it is empty.
+	// It is asked once for each instance, and what it returns is not changed; what is
+	// to change with time is in its functions, as in those that
+	// (*mtls.Identity).Client returns. nil means the system's roots, the service's
+	// name, and no certificate of ours.
+	TLS func(service string) *tls.Config
+	// MaxStreams is how many requests at once share one HTTP/2 connection to an
+	// instance; with that many, or with as many as the instance allows, another
+	// connection is made. HTTP/2 is spoken over TLS, to the instances that offer it.
+	// 0 means 100, negative means HTTP/1.1 to all. More saves connections; fewer
+	// takes less along with one that breaks.
+	MaxStreams int
 	// Trace is told of what happens. nil means that nothing listens.
 	Trace *Trace
 
@@ -68,6 +82,7 @@ const (
 	defaultMaxRetries  = 2
 	defaultMaxConnAge  = 5 * time.Minute
 	defaultIdleTimeout = 4 * time.Second
+	defaultMaxStreams  = 100
 	maxMaxRetries      = 10
 )
 
@@ -95,6 +110,9 @@ func (c Config) filled() (Config, error) {
 	}
 	if c.IdleTimeout == 0 {
 		c.IdleTimeout = defaultIdleTimeout
+	}
+	if c.MaxStreams == 0 {
+		c.MaxStreams = defaultMaxStreams
 	}
 	if c.DialTimeout == 0 {
 		c.DialTimeout = defaultDialTimeout

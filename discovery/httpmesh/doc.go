@@ -5,7 +5,7 @@
 //	resp, err := client.Get("http://order/orders/1")
 //
 // The host of the URL is a service name, without a port and never looked up in
-// DNS; the scheme is http. The instances come from a [catalog.Source], one of
+// DNS. The instances come from a [catalog.Source], one of
 // them is chosen by a [balancer.Balancer], and the connections to each instance
 // are a pool of their own, dropped with it.
 //
@@ -28,6 +28,22 @@
 //
 // A safe request that has had no headers for Config.TryTimeout is tried at another
 // instance beside the first; the first answer that is no failure is used.
+//
+// # TLS and HTTP/2
+//
+// An https URL goes to the instances whose entries say that they speak TLS
+// ([catalog.Instance.TLS]), an http URL to the others, so that a service may have
+// both while it changes over; each kind has its own balancer. If none fits, nothing
+// is sent, and the outcome is WrongScheme. The certificate must have the service's
+// name, whatever the address ([Config.TLS]); if it is not believed the try was
+// Untrusted, and another instance is asked.
+//
+// Instances that offer HTTP/2 get it: requests share a connection, up to
+// [Config.MaxStreams] or what the instance allows, and then take another. What the
+// instance refused (REFUSED_STREAM) or left out when it closed (GOAWAY) was not
+// sent, and is sent again whatever its method; a body that can be read once
+// (no GetBody) must not have been begun. Requests that ask for another protocol, as
+// WebSocket does, go over HTTP/1.1.
 //
 // # For servers
 //

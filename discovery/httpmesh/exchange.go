@@ -23,6 +23,7 @@ type exchange struct {
 	t       *Transport
 	r       *http.Request
 	group   outcome.Group
+	secure  bool // its URL says https
 	upgrade bool // it asks for another protocol
 	body    *payload
 	start   time.Time
@@ -43,8 +44,8 @@ type exchange struct {
 	quit    chan struct{}         // closed when over; nil: nothing has run beside it
 }
 
-func newExchange(t *Transport, r *http.Request, service string) *exchange {
-	x := &exchange{t: t, r: r, body: &payload{r: r}, report: &Report{Service: service, Method: r.Method}, start: time.Now()}
+func newExchange(t *Transport, r *http.Request, to routeKey) *exchange {
+	x := &exchange{t: t, r: r, secure: to.secure, body: &payload{r: r}, report: &Report{Service: to.service, Method: r.Method}, start: time.Now()}
 	if r.Method == "" {
 		x.report.Method = http.MethodGet
 	}
@@ -73,7 +74,7 @@ func (x *exchange) begin(l *lane) (*attempt, outcome.Code, error) {
 		return nil, x.sourceCode(err), err
 	}
 	now := time.Now()
-	route := x.t.route(snapshot, now)
+	route := x.t.route(snapshot, x.secure, now)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.over {
@@ -83,6 +84,9 @@ func (x *exchange) begin(l *lane) (*attempt, outcome.Code, error) {
 	x.report.Counts = route.balancer.Counts(now)
 	lease, err := route.balancer.Pick(balancer.Request{Now: now, Group: x.group, Tried: x.tried})
 	if err != nil {
+		if other := route.otherScheme(snapshot); other != nil {
+			return nil, outcome.WrongScheme, other
+		}
 		return nil, outcome.NoInstance, err
 	}
 	body, err := x.body.next()

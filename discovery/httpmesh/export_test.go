@@ -3,7 +3,17 @@ package httpmesh
 import (
 	"context"
 	"net"
+
+	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 )
+
+// Balancer returns the service's balancer for http URLs; nil if there is none.
+func (t *Transport) Balancer(service string) *balancer.Balancer {
+	if all := t.Balancers(service); len(all) > 0 {
+		return all[0]
+	}
+	return nil
+}
 
 // WithDial returns the config with another dialer.
 func (c Config) WithDial(dial func(ctx context.Context, network, addr string) (net.Conn, error)) Config {

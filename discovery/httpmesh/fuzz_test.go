@@ -90,7 +90,7 @@ func FuzzURL(f *testing.F) {
 			resp.Body.Close()
 			t.Fatalf("%q was answered %s by nobody", raw, resp.Status)
 		}
-		plain := u.Scheme == "http" && u.User == nil && u.Host != "" && u.Host == u.Hostname() && !strings.ContainsAny(u.Host, "[]:")
+		plain := (u.Scheme == "http" || u.Scheme == "https") && u.User == nil && u.Host != "" && u.Host == u.Hostname() && !strings.ContainsAny(u.Host, "[]:")
 		if asked := report.Outcome == outcome.NoInstance; asked != plain || asked && report.Service != u.Host {
 			t.Errorf("%q: %v, outcome %q, service %q; want the service %q asked for: %t", raw, err, report.Outcome, report.Service, u.Host, plain)
 		}

@@ -20,7 +20,7 @@ import (
 
 func TestErrorsAreTranslatedIntoOutcomes(t *testing.T) {
 	broken := errors.New("broken")
-	dial := fmt.Errorf("wrapped: %w", &dialError{broken})
+	dial := fmt.Errorf("wrapped: %w", &dialError{outcome.Unreachable, broken})
 	own := fmt.Errorf("%w: %w", errOwnFault, syscall.EMFILE)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -81,7 +81,7 @@ func TestErrorsAreTranslatedIntoOutcomes(t *testing.T) {
 			if c.length != 0 {
 				r.ContentLength = c.length
 			}
-			x := newExchange(&Transport{closed: make(chan struct{})}, r, "order")
+			x := newExchange(&Transport{closed: make(chan struct{})}, r, routeKey{service: "order"})
 			x.raced = c.raced
 			body, err := x.body.next()
 			if err != nil {
@@ -150,7 +150,7 @@ func TestStatusesAreTranslatedIntoOutcomes(t *testing.T) {
 		if c.reason != "" {
 			answer.Header.Set(ReasonHeader, c.reason)
 		}
-		a := &attempt{x: newExchange(new(Transport), r, "order"), route: new(route)}
+		a := &attempt{x: newExchange(new(Transport), r, routeKey{service: "order"}), route: new(route)}
 		if got := a.answerCode(answer); got != c.want {
 			t.Errorf("%d with reason %q: got %v; want %v", c.status, c.reason, got, c.want)
 		}
@@ -178,13 +178,13 @@ func TestDialThatWasCalledOffIsNoFailedDial(t *testing.T) {
 	}}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := n.dial(ended, "tcp", "10.0.0.1:1"); err == nil {
+	if _, err := n.dial(ended, "10.0.0.1:1", nil); err == nil {
 		t.Error("got a connection")
 	} else if _, failed := errors.AsType[*dialError](err); failed {
 		t.Errorf("got %v; want it not marked as a failed dial", err)
 	}
 	n.timeout = time.Millisecond
-	if _, err := n.dial(t.Context(), "tcp", "10.0.0.1:1"); err == nil {
+	if _, err := n.dial(t.Context(), "10.0.0.1:1", nil); err == nil {
 		t.Error("got a connection")
 	} else if _, failed := errors.AsType[*dialError](err); !failed {
 		t.Errorf("got %v; want it marked as a failed dial", err)

@@ -2,7 +2,9 @@ package httpmesh
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"slices"
@@ -15,9 +17,18 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
+// routeKey names a route: those that speak TLS and those that don't are instances
+// of their own, and their health tells nothing of each other.
+type routeKey struct {
+	service string
+	secure  bool // https
+}
+
 // route is how one service is reached: its balancer, and a leaf for each of its
 // endpoints that was picked so far.
 type route struct {
+	key      routeKey
+	tls      func(service string) *tls.Config
 	network  *network
 	ledger   *ledger
 	balancer *balancer.Balancer
@@ -27,6 +38,30 @@ type route struct {
 	named    atomic.Bool                      // an answer has named the service
 
 	mu sync.Mutex // held to change leaves
+}
+
+func (t *Transport) newRoute(key routeKey, now time.Time) *route {
+	return &route{
+		key: key, tls: t.cfg.TLS, network: t.network, ledger: &ledger{budget: t.cfg.Budget, began: now},
+		balancer: balancer.New(key.service, balancer.Config{
+			Policy: t.cfg.Policy, Outliers: t.rules, Trace: &t.cfg.Trace.Balancer,
+			Only: func(i catalog.Instance) bool { return i.TLS() == key.secure },
+		}),
+	}
+}
+
+// otherScheme is the error of a service all of whose instances want the other
+// scheme; nil if one fits, or there is none at all.
+func (r *route) otherScheme(s *catalog.Snapshot) error {
+	if len(r.balancer.Endpoints()) > 0 || s.Len() == 0 {
+		return nil
+	}
+	asked, speak, want := "http", "speak TLS", "https"
+	if r.key.secure {
+		asked, speak, want = "https", "speak plain text, as their entries say (no "+catalog.MetaTLS+" in their Meta)", "http"
+	}
+	return fmt.Errorf("send to %s://%s: nothing was sent, for all of its %d instances %s; want %s://%s: %w",
+		asked, r.key.service, s.Len(), speak, want, r.key.service, catalog.ErrNoInstance)
 }
 
 // use gives the snapshot to the balancer, and drops the leaves of endpoints
@@ -87,6 +122,12 @@ func (r *route) closeIdleConnections() {
 	}
 }
 
+// pool is the connections to one endpoint: an *http.Transport, or a secure.
+type pool interface {
+	http.RoundTripper
+	CloseIdleConnections()
+}
+
 // leaf is the connections to one endpoint. They are not shared with another
 // endpoint at the same address, so that they can go when their endpoint does.
 type leaf struct {
@@ -94,7 +135,7 @@ type leaf struct {
 	endpoint *balancer.Endpoint
 	network  *network
 	balancer *balancer.Balancer
-	pool     *http.Transport
+	pool     pool
 	retired  atomic.Bool
 	heard    atomic.Int64 // when it last answered, since the network began
 	stalled  atomic.Int64 // dials that take too long
@@ -114,23 +155,25 @@ const (
 
 func newLeaf(e *balancer.Endpoint, r *route) *leaf {
 	l := &leaf{addr: e.Instance().Addr(), endpoint: e, network: r.network, balancer: r.balancer}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	l.pool = &http.Transport{
-		Protocols:             protocols,
-		DisableCompression:    true, // bodies pass as they are
-		MaxIdleConnsPerHost:   maxIdle,
-		IdleConnTimeout:       r.network.idle,
-		ExpectContinueTimeout: continueTimeout,
-		DialContext:           l.dial,
+	http1 := new(http.Protocols)
+	http1.SetHTTP1(true)
+	plain := r.network.transport(http1)
+	plain.MaxIdleConnsPerHost = maxIdle
+	if !r.key.secure {
+		plain.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return l.dial(ctx, nil) }
+		l.pool = plain
+		return l
 	}
+	s := newSecure(l, r, plain)
+	plain.DialTLSContext = s.dial
+	l.pool = s
 	return l
 }
 
-// dial makes a connection. http.Transport lets it go on when the request that it
-// was begun for has gone elsewhere, and keeps what comes of it; so what became of
-// it is told here, and not by the request.
-func (l *leaf) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+// dial makes a connection, of TLS if there is a config for it. It may go on when
+// the request that it was begun for has gone elsewhere, and what comes of it is
+// kept; so what became of it is told here, and not by the request.
+func (l *leaf) dial(ctx context.Context, secure *tls.Config) (net.Conn, error) {
 	n := l.network
 	group := outcome.Safe
 	a, _ := ctx.Value(attemptKey{}).(*attempt)
@@ -150,20 +193,23 @@ func (l *leaf) dial(ctx context.Context, network, addr string) (net.Conn, error)
 			a.stall()
 		}
 	})
-	c, err := n.dial(ctx, network, addr)
+	c, err := n.dial(ctx, l.addr, secure)
 	if !timer.Stop() {
 		l.stalled.Add(-1) // or will have been added
 	}
-	if _, failed := errors.AsType[*dialError](err); failed {
+	if failed, ok := errors.AsType[*dialError](err); ok {
 		if l.heard.Load() < int64(at) {
 			// The idle connections lead to the same place. If it has answered
 			// meanwhile it is slow and not dead, and more dialling would not make
 			// it faster.
 			l.pool.CloseIdleConnections()
 		}
-		l.balancer.Note(l.endpoint, outcome.Result{Code: outcome.Unreachable, Group: group, Began: began, At: time.Now()})
+		l.balancer.Note(l.endpoint, outcome.Result{Code: failed.code, Group: group, Began: began, At: time.Now()})
 	}
-	return c, err
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // retire closes the idle connections, and lets release close those in use.

@@ -22,7 +22,7 @@ type Transport struct {
 	cfg     Config
 	network *network
 	rules   *outlier.Rules
-	routes  sync.Map // service name to *route
+	routes  sync.Map // routeKey to *route
 
 	mu        sync.Mutex // held to begin a goroutine, or to be closed
 	followers sync.WaitGroup
@@ -48,7 +48,7 @@ func New(cfg Config) (*Transport, error) {
 	return &Transport{
 		cfg:     cfg,
 		rules:   rules,
-		network: &network{timeout: cfg.DialTimeout, idle: cfg.IdleTimeout, maxAge: cfg.MaxConnAge, began: time.Now(), dialer: cfg.dial},
+		network: newNetwork(cfg),
 		drained: make(chan struct{}),
 		closed:  make(chan struct{}),
 	}, nil
@@ -59,17 +59,18 @@ func New(cfg Config) (*Transport, error) {
 // request goes out with ServiceHeader set and with its own Host; a Host that is
 // empty becomes the service's name. The response's Request is r.
 //
-// A request that no instance answered gives an *Error. One whose URL has a port,
-// a user, or another scheme than http is refused with a plain error.
+// An https URL goes to the instances whose entries say that they speak TLS, an http
+// URL to the others. A request that no instance answered gives an *Error. One whose
+// URL has a port, a user, or another scheme is refused with a plain error.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	service, err := serviceOf(r)
+	to, err := keyOf(r)
 	if err != nil {
 		closeBody(r)
 		return nil, err
 	}
-	x := newExchange(t, r, service)
+	x := newExchange(t, r, to)
 	if !t.enter() {
-		return x.fail(outcome.Closed, fmt.Errorf("send to %s: %w", service, catalog.ErrClosed))
+		return x.fail(outcome.Closed, fmt.Errorf("send to %s: %w", to.service, catalog.ErrClosed))
 	}
 	resp, err := x.run()
 	if err != nil {
@@ -78,15 +79,15 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-func serviceOf(r *http.Request) (string, error) {
+func keyOf(r *http.Request) (routeKey, error) {
 	u := r.URL
 	if u == nil {
-		return "", errors.New("httpmesh: request without a URL; want http://<service>/")
+		return routeKey{}, errors.New("httpmesh: request without a URL; want http://<service>/")
 	}
 	problem := ""
 	switch {
-	case u.Scheme != "http":
-		problem = fmt.Sprintf("has scheme %q; want http", u.Scheme)
+	case u.Scheme != "http" && u.Scheme != "https":
+		problem = fmt.Sprintf("has scheme %q; want http or https", u.Scheme)
 	case u.User != nil:
 		problem = "has a user; want none"
 	case u.Host == "":
@@ -94,9 +95,9 @@ func serviceOf(r *http.Request) (string, error) {
 	case strings.ContainsAny(u.Host, ":[]"):
 		problem = fmt.Sprintf("has host %q; want the name of a service, without a port", u.Host)
 	default:
-		return u.Host, nil
+		return routeKey{u.Host, u.Scheme == "https"}, nil
 	}
-	return "", fmt.Errorf("httpmesh: URL %s %s", u.Redacted(), problem)
+	return routeKey{}, fmt.Errorf("httpmesh: URL %s %s", u.Redacted(), problem)
 }
 
 // enter counts a request in; false after Shutdown or Close.
@@ -119,16 +120,16 @@ func (t *Transport) leave() {
 
 // route returns the way to a service. One without an instance has none that is
 // kept: names taken from requests must not cost memory.
-func (t *Transport) route(s *catalog.Snapshot, now time.Time) *route {
-	service := s.Service()
-	found, ok := t.routes.Load(service)
+func (t *Transport) route(s *catalog.Snapshot, secure bool, now time.Time) *route {
+	key := routeKey{s.Service(), secure}
+	found, ok := t.routes.Load(key)
 	if !ok {
-		fresh := &route{network: t.network, ledger: &ledger{budget: t.cfg.Budget, began: now}, balancer: balancer.New(service, balancer.Config{Policy: t.cfg.Policy, Outliers: t.rules, Trace: &t.cfg.Trace.Balancer})}
+		fresh := t.newRoute(key, now)
 		if s.Len() == 0 {
 			fresh.use(s, now)
 			return fresh
 		}
-		found, _ = t.routes.LoadOrStore(service, fresh)
+		found, _ = t.routes.LoadOrStore(key, fresh)
 	}
 	r := found.(*route)
 	if t.use(r, s, now) && !r.followed.Load() {
@@ -142,7 +143,7 @@ func (t *Transport) route(s *catalog.Snapshot, now time.Time) *route {
 func (t *Transport) use(r *route, s *catalog.Snapshot, now time.Time) bool {
 	r.use(s, now)
 	if s.Len() == 0 && len(r.balancer.Endpoints()) == 0 {
-		t.routes.CompareAndDelete(s.Service(), r)
+		t.routes.CompareAndDelete(r.key, r)
 		return false
 	}
 	return true
@@ -176,20 +177,22 @@ func (t *Transport) follow(r *route, s *catalog.Snapshot) {
 		t.use(r, s, time.Now())
 		// Any other call that has forgotten the route did so before it was given the
 		// snapshot, or has seen that the snapshot is empty.
-		if kept, ok := t.routes.Load(s.Service()); !ok || kept != any(r) {
+		if kept, ok := t.routes.Load(r.key); !ok || kept != any(r) {
 			return
 		}
 	}
 }
 
-// Balancer returns the balancer of a service: nil if it was never asked for, or
-// has no instance.
-func (t *Transport) Balancer(service string) *balancer.Balancer {
-	r, ok := t.routes.Load(service)
-	if !ok {
-		return nil
+// Balancers returns the balancers of a service: one of the instances that http URLs
+// go to, one of those for https. There is none of those that were never asked for,
+// and of a service without an instance.
+func (t *Transport) Balancers(service string) (all []*balancer.Balancer) {
+	for _, secure := range []bool{false, true} {
+		if r, ok := t.routes.Load(routeKey{service, secure}); ok {
+			all = append(all, r.(*route).balancer)
+		}
 	}
-	return r.(*route).balancer
+	return all
 }
 
 // CloseIdleConnections closes the connections that no request uses.

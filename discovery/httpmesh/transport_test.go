@@ -46,7 +46,8 @@ func TestURLMustNameAServiceAndNothingElse(t *testing.T) {
 		{"http://order:8080/x", "without a port"},
 		{"http://[::1]/x", "want the name of a service"},
 		{"http://a:secret@order/x", "has a user"},
-		{"https://order/x", `has scheme "https"`},
+		{"ftp://order/x", `has scheme "ftp"`},
+		{"https://order:443/x", "without a port"},
 		{"//order/x", "has scheme"},
 		{"http:///x", "has no host"},
 	} {

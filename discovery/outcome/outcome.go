@@ -27,8 +27,9 @@ const (
 	Misdirected                // 421: another service's instance
 	Foreign                    // an answer that another server gave
 	Unreachable                // the dial failed
+	Untrusted                  // TLS: a certificate is not believed
 	Stalled                    // the dial takes too long, and goes on
-	Unsent                     // nothing was written
+	Unsent                     // nothing was written, or HTTP/2 says that it was not begun
 	IdleClosed                 // an idle connection was closed meanwhile
 	Broken                     // the connection ended without an answer
 	BodyBroken                 // the answer's body broke off
@@ -39,6 +40,7 @@ const (
 	CallerError                // the request is at fault
 	Closed                     // the transport was closed
 	NoInstance                 // there was none to try
+	WrongScheme                // each speaks TLS, and the URL says http; or the reverse
 	codes                      // how many there are
 )
 
@@ -122,8 +124,9 @@ var table = [codes]Row{
 	Misdirected:    {"misdirected", "421: the instance is another service's", Absent, Always, false},
 	Foreign:        {"foreign", "an answer without the service's name, from a missing instance", Doubt, Always, false},
 	Unreachable:    {"unreachable", "the dial failed, or took ten times `DialTimeout`", Absent, Always, false},
+	Untrusted:      {"untrusted", "TLS: its certificate or ours is not believed, or it does not speak TLS; nothing was served", Absent, Always, false},
 	Stalled:        {"stalled", "the dial outlasted `DialTimeout`; it goes on, and the instance is suspect meanwhile", Nothing, Always, false},
-	Unsent:         {"unsent", "the connection ended before a byte of the request was written", Nothing, Always, false},
+	Unsent:         {"unsent", "the connection ended before a byte of the request was written; HTTP/2: REFUSED_STREAM, or GOAWAY without it", Nothing, Always, false},
 	IdleClosed:     {"idle_closed", "a connection that had been idle ended without a byte of an answer", Nothing, IfRepeatable, true},
 	Broken:         {"broken", "a new connection ended without an answer, or what came was none", Down, IfRepeatable, true},
 	BodyBroken:     {"body_broken", "the body of the answer broke off", Bad, Never, false},
@@ -134,6 +137,7 @@ var table = [codes]Row{
 	CallerError:    {"caller_error", "the request can't be sent, or its body broke off or has another length than it said", Nothing, Never, false},
 	Closed:         {"closed", "the transport or the source was closed", Nothing, Never, false},
 	NoInstance:     {"no_instance", "there was no instance to try", Nothing, Never, false},
+	WrongScheme:    {"wrong_scheme", "the URL says http and each instance speaks TLS, or the reverse; nothing was sent", Nothing, Never, false},
 }
 
 // Codes returns every code but None, in the table's order.

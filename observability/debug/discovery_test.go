@@ -76,7 +76,7 @@ func TestPageLeavesTheMeshAsItIs(t *testing.T) {
 			t.Fatal("the page never shows the service")
 		}
 	}
-	if b := mesh.RoundTripper().Balancer("user"); b != nil {
+	if b := mesh.RoundTripper().Balancers("user"); len(b) != 0 {
 		t.Errorf("the page made the balancer %v", b)
 	}
 }

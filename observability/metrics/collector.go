@@ -106,7 +106,7 @@ func newCollector() *collector {
 		"Instances chosen to send to, by the service asked and mode: normal, or panic (none was ready, so those that are critical were used rather than failing everything).",
 		"peer", "mode")
 	c.ejections = counter("rollcall_ejections_total",
-		"Instances taken out of use for a while for failing, by the service asked and the outcome of the last failure: unreachable, misdirected, silent, broken, body_broken, gateway, gateway_timeout, error.",
+		"Instances taken out of use for a while for failing, by the service asked and the outcome of the last failure: unreachable, untrusted, misdirected, silent, broken, body_broken, gateway, gateway_timeout, error.",
 		"peer", "reason")
 
 	c.changes = counter("rollcall_watch_changes_total",

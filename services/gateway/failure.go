@@ -77,7 +77,7 @@ func (x *exchange) problem(err, cause error) *problem.Problem {
 	switch failure.Report.Outcome {
 	case outcome.NoInstance:
 		return say(http.StatusServiceUnavailable, "has no instance that can serve")
-	case outcome.Unreachable, outcome.Stalled, outcome.Unsent, outcome.Misdirected, outcome.Foreign:
+	case outcome.Unreachable, outcome.Untrusted, outcome.WrongScheme, outcome.Stalled, outcome.Unsent, outcome.Misdirected, outcome.Foreign:
 		return say(http.StatusServiceUnavailable, "can't be reached")
 	case outcome.Closed:
 		return say(http.StatusServiceUnavailable, "is not asked any more: the gateway is leaving")

@@ -13,6 +13,7 @@ func TestEachOutcomeOfARequestHasItsStatus(t *testing.T) {
 	const bad, away, late = http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout
 	statuses := map[outcome.Code]int{
 		outcome.NoInstance: away, outcome.Unreachable: away, outcome.Stalled: away, outcome.Unsent: away,
+		outcome.Untrusted: away, outcome.WrongScheme: away,
 		outcome.Misdirected: away, outcome.Foreign: away, outcome.Closed: away,
 		outcome.Timeout: late, outcome.Silent: late,
 		outcome.IdleClosed: bad, outcome.Broken: bad, outcome.BodyBroken: bad, outcome.CallerError: bad,
