@@ -11,6 +11,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
+	"github.com/rollcall-mesh/rollcall/discovery/mtls"
 	"github.com/rollcall-mesh/rollcall/discovery/registration"
 	"github.com/rollcall-mesh/rollcall/discovery/watch"
 )
@@ -44,6 +45,12 @@ type Config struct {
 	// that was lost, an entry that was mended, an instance that was ejected. nil
 	// means slog.Default().
 	Log *slog.Logger
+
+	// TLS is the identity that https URLs are called with, and that Mesh.TLS has for
+	// servers: roots, certificate and key from files, which are followed. Its Trace
+	// and Log must be nil: they are the mesh's. Zero means the system's roots and no
+	// certificate.
+	TLS mtls.Config
 
 	// HTTP says how requests are sent: the policy, ejection, timeouts, retries and
 	// their budget, the age of connections. Its Source and Trace must be nil:
@@ -101,6 +108,7 @@ type Trace struct {
 	Watch        *watch.Trace
 	Registration *registration.Trace
 	HTTP         *httpmesh.Trace
+	TLS          *mtls.Trace
 }
 
 // defaultInitialFetchTimeout leaves time for a Consul that is just being started.
@@ -114,6 +122,9 @@ func (c Config) validate() error {
 	}{
 		{c.HTTP.Source != nil, "HTTP.Source is set; want Source"},
 		{c.HTTP.Trace != nil, "HTTP.Trace is set; want Trace.HTTP"},
+		{c.TLS.Trace != nil, "TLS.Trace is set; want Trace.TLS"},
+		{c.TLS.Log != nil, "TLS.Log is set; want Log"},
+		{c.HTTP.TLS != nil && c.hasTLS(), "HTTP.TLS is set beside TLS; want one of them"},
 		{c.Watch.Client != nil, "Watch.Client is set; want Consul.Client"},
 		{c.Watch.Trace != nil, "Watch.Trace is set; want Trace.Watch"},
 		{c.Watch.Log != nil, "Watch.Log is set; want Log"},
@@ -136,6 +147,8 @@ func (c Config) validate() error {
 	}
 	return nil
 }
+
+func (c Config) hasTLS() bool { return !reflect.ValueOf(c.TLS).IsZero() }
 
 // settings returns what makes a client of Consul.
 func (c Consul) settings() consul.Config {

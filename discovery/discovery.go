@@ -14,6 +14,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
+	"github.com/rollcall-mesh/rollcall/discovery/mtls"
 	"github.com/rollcall-mesh/rollcall/discovery/registration"
 	"github.com/rollcall-mesh/rollcall/discovery/watch"
 )
@@ -32,6 +33,7 @@ type Mesh struct {
 	trace     Trace
 	whole     catalog.Source // whatever is selected
 	watcher   *watch.Watcher // nil if Config.Source was given
+	identity  *mtls.Identity // nil: Config.TLS is zero
 	sending   httpmesh.Config
 	selection func(service string) catalog.Selection
 	latest    catalog.Source // what transport sends to
@@ -49,8 +51,8 @@ type Mesh struct {
 	closed     bool
 }
 
-// Open joins the mesh. It does no I/O and does not wait for Consul: an error
-// means a wrong setting, or that ctx has ended. Close ends what it began.
+// Open joins the mesh. It reads the files that cfg names, and does not wait for
+// Consul: an error means a wrong setting, or that ctx has ended. Close ends what it began.
 func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, fmt.Errorf("discovery: open: %w", err)
@@ -77,6 +79,9 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 	m.sending = cfg.HTTP
 	m.sending.Trace = loggedEjections(m.trace.HTTP, m.log)
 	selection, err := selections(cfg.Select)
+	if err == nil && cfg.hasTLS() {
+		err = m.identify(cfg.TLS)
+	}
 	if err == nil {
 		err = m.send(selection)
 	}
@@ -115,6 +120,17 @@ func (m *Mesh) watch(cfg Config) error {
 	return nil
 }
 
+// identify makes the mesh's identity, which requests are sent with.
+func (m *Mesh) identify(cfg mtls.Config) error {
+	cfg.Trace, cfg.Log = m.trace.TLS, m.log
+	identity, err := mtls.Open(cfg)
+	if err != nil {
+		return fmt.Errorf("discovery: TLS: %w", err)
+	}
+	m.identity, m.sending.TLS = identity, identity.Client
+	return nil
+}
+
 // otherConns is how many connections a watch needs besides Watch.MaxQueries.
 const otherConns = 16
 
@@ -125,6 +141,10 @@ func (m *Mesh) Client() *http.Client { return m.client }
 
 // RoundTripper returns what Client sends with.
 func (m *Mesh) RoundTripper() *httpmesh.Transport { return m.transport }
+
+// TLS returns the identity that Config.TLS names, for servers and for clients of
+// other protocols; nil if it is zero.
+func (m *Mesh) TLS() *mtls.Identity { return m.root.identity }
 
 // Latest returns the latest snapshot of a service, of the instances that Client
 // sends to; it waits for the first answer about it, or until ctx ends. A service
@@ -234,6 +254,9 @@ func (m *Mesh) close() error {
 	}
 	if m.watcher != nil {
 		errs = append(errs, m.watcher.Close())
+	}
+	if m.identity != nil {
+		m.identity.Close()
 	}
 	for _, closeIdle := range closeIdle {
 		closeIdle()

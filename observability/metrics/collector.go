@@ -30,6 +30,11 @@ type collector struct {
 	picks     *prometheus.CounterVec
 	ejections *prometheus.CounterVec
 
+	// TLS.
+	expiry     *prometheus.GaugeVec
+	tlsFailing *prometheus.GaugeVec
+	tlsLoads   *prometheus.CounterVec
+
 	// Knowing.
 	changes  *prometheus.CounterVec
 	errors   *prometheus.CounterVec
@@ -108,6 +113,13 @@ func newCollector() *collector {
 	c.ejections = counter("rollcall_ejections_total",
 		"Instances taken out of use for a while for failing, by the service asked and the outcome of the last failure: unreachable, untrusted, misdirected, silent, broken, body_broken, gateway, gateway_timeout, error.",
 		"peer", "reason")
+
+	c.expiry = gauge("rollcall_tls_certificate_expiry_timestamp_seconds",
+		"When the certificate in use is over, as a Unix time, by what it is used for.", "use")
+	c.tlsFailing = gauge("rollcall_tls_files_failing",
+		"1 while the files of roots, certificate and key can't be used and the last good ones are, else 0.", "use")
+	c.tlsLoads = counter("rollcall_tls_loads_total",
+		"Times that the files of roots, certificate and key were taken into use, or could not be, by result: loaded, failed.", "use", "result")
 
 	c.changes = counter("rollcall_watch_changes_total",
 		"Times that a new set of instances was put into use, by the service followed.", "peer")

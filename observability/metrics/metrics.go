@@ -95,6 +95,7 @@ func (m *Metrics) Trace() *discovery.Trace {
 		Watch:        m.watchTrace(),
 		Registration: m.registrationTrace(),
 		HTTP:         m.clientTrace(),
+		TLS:          m.TLS("mesh"),
 	}
 }
 

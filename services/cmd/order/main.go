@@ -44,7 +44,7 @@ func build(ctx context.Context, r *app.Runtime) (app.Parts, error) {
 	r.OnClose(store.Close)
 	r.Health.Add("store", health.Required, store.Ping)
 
-	client := &http.Client{Transport: logging.PassRequestID(overload.Outside(r.Mesh.RoundTripper()))}
+	client := &http.Client{Transport: logging.PassRequestID(overload.Outside(r.Transport))}
 	exists, err := order.NewUserEndpoint(client)
 	if err != nil {
 		return app.Parts{}, err

@@ -32,6 +32,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rollcall-mesh/rollcall/discovery"
+	"github.com/rollcall-mesh/rollcall/discovery/mtls"
 	"github.com/rollcall-mesh/rollcall/observability/health"
 	"github.com/rollcall-mesh/rollcall/observability/metrics"
 )
@@ -82,6 +83,9 @@ type Parts struct {
 	Handler http.Handler
 	// More ports, each with a handler of its own.
 	More []Port
+	// TLS is the identity of the listeners where that is not the service's own. nil
+	// means the service's own; at an edge, plain text.
+	TLS *mtls.Config
 	// Stream is how long one piece of a body may take, where answers may last
 	// for ever (see web.Limits). 0 means that the fixed timeouts hold.
 	Stream time.Duration
@@ -95,9 +99,12 @@ type Port struct {
 
 // Runtime is what Build finds.
 type Runtime struct {
-	Mesh    *discovery.Mesh
-	Health  *health.Registry
-	Metrics *metrics.Metrics
+	Mesh *discovery.Mesh
+	// Transport sends to services by their names: Mesh's, over TLS where the
+	// settings say so.
+	Transport http.RoundTripper
+	Health    *health.Registry
+	Metrics   *metrics.Metrics
 	// Registry is what /metrics shows, for metrics of the service's own.
 	Registry prometheus.Registerer
 	Log      *slog.Logger

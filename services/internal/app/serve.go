@@ -47,6 +47,7 @@ type service struct {
 	serving    sync.WaitGroup
 	failed     chan error  // gets one error or nil from each listener
 	listening  atomic.Bool // all ports are served
+	secure     bool        // the traffic ports speak TLS
 	registered atomic.Pointer[registration.Registration]
 }
 
@@ -137,6 +138,7 @@ func (s *service) start(ctx context.Context, p Process) error {
 		Consul: discovery.Consul{Address: s.settings.Consul},
 		Follow: s.spec.Peers,
 		Trace:  s.metrics.Trace(),
+		TLS:    s.settings.identity(),
 		Log:    s.discoveryLog,
 		HTTP: httpmesh.Config{
 			DialTimeout: time.Duration(s.settings.DialTimeout),
@@ -157,7 +159,7 @@ func (s *service) start(ctx context.Context, p Process) error {
 	s.metrics.Watch(s.mesh)
 	s.checkPeers()
 
-	s.runtime = &Runtime{Mesh: s.mesh, Health: s.checks, Metrics: s.metrics, Registry: registry, Log: s.log}
+	s.runtime = &Runtime{Mesh: s.mesh, Transport: s.transport(), Health: s.checks, Metrics: s.metrics, Registry: registry, Log: s.log}
 	parts, err := s.spec.Build(ctx, s.runtime)
 	if err != nil {
 		return err
@@ -167,6 +169,11 @@ func (s *service) start(ctx context.Context, p Process) error {
 	if err != nil {
 		return err
 	}
+	serving, err := s.serveTLS(parts)
+	if err != nil {
+		return err
+	}
+	s.secure = serving != nil
 	adminAt, at, err := bind(ctx, p, s.settings.AdminListen, ports)
 	if err != nil {
 		return err
@@ -177,7 +184,7 @@ func (s *service) start(ctx context.Context, p Process) error {
 	s.serving.Go(func() {
 		s.failed <- s.admin.Serve(adminAt, web.Admin(registry, s.checks, s.mesh))
 	})
-	s.traffic = web.New(web.Config{Limits: s.settings.traffic(parts.Stream), Edge: s.spec.Edge, Metrics: s.metrics.Server(), Log: s.log}) //nolint:contextcheck // as above
+	s.traffic = web.New(web.Config{Limits: s.settings.traffic(parts.Stream), Edge: s.spec.Edge, Metrics: s.metrics.Server(), Log: s.log, TLS: serving}) //nolint:contextcheck // as above
 	for n, handler := range handlers {
 		if !s.spec.Edge {
 			handler = httpmesh.RequireService(s.spec.Name, httpmesh.Deadline(handler))
@@ -233,6 +240,7 @@ func (s *service) register(traffic, admin net.Addr) error {
 		ID:      s.settings.InstanceID,
 		Host:    host,
 		Port:    port,
+		TLS:     s.secure,
 		Tags:    []string{"prometheus"},
 		Meta: map[string]string{
 			"version":         version(),

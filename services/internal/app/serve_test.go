@@ -45,6 +45,13 @@ func begin(t *testing.T, consul string, h http.Handler, args ...string) *program
 // beginAs is begin, of a service that is also what spec says.
 func beginAs(t *testing.T, spec Spec, consul string, h http.Handler, args ...string) *program {
 	t.Helper()
+	return beginBuilt(t, spec, func(*Runtime, *Parts) {}, consul, h, args...)
+}
+
+// beginBuilt is beginAs, where built sees what Build finds and may change what it
+// makes.
+func beginBuilt(t *testing.T, spec Spec, built func(*Runtime, *Parts), consul string, h http.Handler, args ...string) *program {
+	t.Helper()
 	p := &program{
 		t: t, signals: make(chan os.Signal, 2), log: &logtest.Buffer{}, code: make(chan int, 1),
 		client: &http.Client{Transport: &http.Transport{}}, closed: make(chan string, 8),
@@ -58,7 +65,9 @@ func beginAs(t *testing.T, spec Spec, consul string, h http.Handler, args ...str
 			}
 			return nil
 		})
-		return Parts{Handler: h}, nil
+		parts := Parts{Handler: h}
+		built(r, &parts)
+		return parts, nil
 	}
 	args = append([]string{"--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--consul=" + consul, "--settle=100ms", "--log-format=json"}, args...)
 	at := make(chan string, 2)

@@ -29,6 +29,12 @@ type Settings struct {
 	MaxStreams        Count    `name:"max-streams" env:"ROLLCALL_MAX_STREAMS" default:"100" min:"1" max:"10000" help:"Requests in flight on one HTTP/2 connection at most."`
 	OverloadFrom      Count    `name:"overload-from" env:"ROLLCALL_OVERLOAD_FROM" default:"48" min:"1" max:"1024" help:"Reads, or writes, at work at once from which on a limit is sought and the rest is answered 503; with fewer nothing is shed. Not in the gateway."`
 
+	TLSCert       string `name:"tls-cert" env:"ROLLCALL_TLS_CERT" help:"File of this service's certificate in PEM, followed by those between it and the root. It is shown to the services that are called, and the traffic port speaks TLS with it (not in the gateway, see --outside-cert there). Empty: none, and plain text."`
+	TLSKey        string `name:"tls-key" env:"ROLLCALL_TLS_KEY" help:"File of the certificate's key in PEM."`
+	TLSCA         string `name:"tls-ca" env:"ROLLCALL_TLS_CA" help:"File of the roots in PEM that the certificates of other services, and of callers, must come from. With it other services are called by https, without it by http."`
+	TLSServerName string `name:"tls-server-name" env:"ROLLCALL_TLS_SERVER_NAME" help:"Name that the certificate of a called service must have; {service} in it stands for the service's name. Empty: the service's name."`
+	TLSCallers    string `name:"tls-callers" env:"ROLLCALL_TLS_CALLERS" help:"Names, with commas between, of which a caller's certificate must have one, by DNS name or URI; *: each certificate from the roots. Empty: anybody may call, without a certificate. Not in the gateway, see --outside-callers there."`
+
 	DialTimeout Duration `name:"dial-timeout" env:"ROLLCALL_DIAL_TIMEOUT" default:"300ms" min:"1ms" max:"1m" help:"How long a request waits for a connection to another instance before it goes elsewhere. The dial goes on for ten times as long."`
 	TryTimeout  Duration `name:"try-timeout" env:"ROLLCALL_TRY_TIMEOUT" default:"${try_timeout}" min:"1ms" max:"10m" help:"How long one instance may take to answer before another is asked beside it. A silence of that length is its failure."`
 	MissingFor  Duration `name:"missing-for" env:"ROLLCALL_MISSING_FOR" default:"30s" min:"1ms" max:"1h" help:"How long an instance that vanished from Consul is still used."`
@@ -53,6 +59,14 @@ func (s *Settings) check() error {
 		}
 	}
 	switch {
+	case s.TLSCert != "" && s.TLSKey == "":
+		return &SettingError{"ROLLCALL_TLS_KEY (--tls-key)", "", "the key of ROLLCALL_TLS_CERT, " + s.TLSCert}
+	case s.TLSKey != "" && s.TLSCert == "":
+		return &SettingError{"ROLLCALL_TLS_CERT (--tls-cert)", "", "the certificate of ROLLCALL_TLS_KEY, " + s.TLSKey}
+	case s.TLSCallers != "" && s.TLSCert == "":
+		return &SettingError{"ROLLCALL_TLS_CALLERS (--tls-callers)", s.TLSCallers, "none, or ROLLCALL_TLS_CERT besides: callers show a certificate over TLS only"}
+	case s.TLSCallers != "" && s.TLSCA == "":
+		return &SettingError{"ROLLCALL_TLS_CALLERS (--tls-callers)", s.TLSCallers, "none, or ROLLCALL_TLS_CA besides: the roots of the callers' certificates"}
 	case s.Settle > s.SettleMax:
 		return &SettingError{
 			"ROLLCALL_SETTLE (--settle)", time.Duration(s.Settle).String(),

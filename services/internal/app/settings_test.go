@@ -65,6 +65,7 @@ func TestWrongSettingIsNamedWithItsValueAndWhatIsWanted(t *testing.T) {
 		{"ROLLCALL_MAX_CONNECTIONS", "0", "from 1"},
 		{"ROLLCALL_MAX_CONNECTIONS", "many", "a number"},
 		{"ROLLCALL_MAX_HEADER_BYTES", "1000000", "to 65536"},
+		{"ROLLCALL_TLS_CALLERS", "gateway", "ROLLCALL_TLS_CERT besides"},
 		{"ROLLCALL_SETTLE", "4s", "ROLLCALL_SETTLE_MAX"},
 		{"ROLLCALL_SETTLE_MAX", "1m", "ROLLCALL_DRAIN_TIMEOUT"},
 	} {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -29,6 +30,7 @@ const (
 type connections struct {
 	limit    int64
 	edge     bool
+	tls      *tls.Config // nil: plain text
 	metrics  *metrics.Server
 	log      *slog.Logger
 	open     atomic.Int64
@@ -38,10 +40,15 @@ type connections struct {
 }
 
 func newConnections(cfg Config) *connections {
-	return &connections{
+	c := &connections{
 		limit: int64(cfg.Limits.MaxConnections), edge: cfg.Edge,
 		metrics: cfg.Metrics, log: cfg.Log, refusals: make(chan struct{}, maxRefusals),
 	}
+	if cfg.TLS != nil {
+		c.tls = cfg.TLS.Clone()
+		c.tls.NextProtos = []string{"http/1.1"} // in which the refusal is written
+	}
+	return c
 }
 
 // wait waits for the refusals under way. All listeners must be closed.
@@ -127,7 +134,13 @@ func (c *connections) refuse(conn net.Conn) {
 	c.refusing.Go(func() {
 		defer func() { <-c.refusals }()
 		defer conn.Close()
-		_ = answerRefusal(conn, c.refusal())
+		answered := conn
+		if c.tls != nil {
+			// Without a handshake a client would take us for one that speaks no TLS.
+			// It ends in answerRefusal's time.
+			answered = tls.Server(conn, c.tls)
+		}
+		_ = answerRefusal(answered, c.refusal())
 	})
 }
 

@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -61,6 +62,8 @@ type Config struct {
 	// Edge says that requests come from outside the mesh: no header whose name
 	// begins with Rollcall- goes out, for these are words between services.
 	Edge bool
+	// TLS says how the listeners serve. nil means plain text.
+	TLS *tls.Config
 	// AccessLevel is the level of the line a request. The zero value is info.
 	AccessLevel slog.Level
 }
@@ -99,9 +102,14 @@ func (s *Server) Serve(l net.Listener, h http.Handler) error {
 	limits := s.cfg.Limits
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true) // for clients that know beforehand (RFC 9113, section 3.3)
+	if s.cfg.TLS != nil {
+		protocols.SetHTTP2(true)
+	} else {
+		protocols.SetUnencryptedHTTP2(true) // for clients that know beforehand (RFC 9113, section 3.3)
+	}
 	server := &http.Server{
 		Protocols:         protocols,
+		TLSConfig:         s.cfg.TLS.Clone(),
 		Handler:           s.handler(h),
 		ReadHeaderTimeout: limits.ReadHeaderTimeout,
 		ReadTimeout:       limits.ReadTimeout,
@@ -133,7 +141,11 @@ func (s *Server) Serve(l net.Listener, h http.Handler) error {
 	s.servers = append(s.servers, server)
 	s.mu.Unlock()
 
-	if err := server.Serve(s.connections.listen(l)); !errors.Is(err, http.ErrServerClosed) {
+	serve := server.Serve
+	if s.cfg.TLS != nil {
+		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	}
+	if err := serve(s.connections.listen(l)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	}
 	return nil
