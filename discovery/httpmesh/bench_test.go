@@ -1,6 +1,7 @@
 package httpmesh_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -22,10 +23,17 @@ func BenchmarkRoundTrip(b *testing.B) {
 	untimed := newTransport(b, httpmesh.Config{Source: &source, TryTimeout: -1})
 	plain := &http.Transport{DisableCompression: true}
 	defer plain.CloseIdleConnections()
+	secure, secure1 := newSite(b), newSite(b)
+	ok := func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }
+	for n := range 3 {
+		secure.add(fmt.Sprint("order-", n), ok)
+		secure1.add(fmt.Sprint("order-", n), ok, http1)
+	}
+	h2, h1 := secure.transport(httpmesh.Config{Policy: balancer.P2C{}}), secure1.transport(httpmesh.Config{Policy: balancer.P2C{}})
 	for _, c := range []struct {
 		name, url string
 		transport http.RoundTripper
-	}{{"plain", server.URL, plain}, {"mesh", "http://order/", mesh}, {"mesh without TryTimeout", "http://order/", untimed}} {
+	}{{"plain", server.URL, plain}, {"mesh", "http://order/", mesh}, {"mesh https HTTP1", "https://order/", h1}, {"mesh https HTTP2", "https://order/", h2}, {"mesh without TryTimeout", "http://order/", untimed}} {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

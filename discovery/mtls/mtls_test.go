@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -410,6 +411,40 @@ func TestZeroConfigIsAClientOfTheSystemsRoots(t *testing.T) {
 	order := open(t, signed(t, tlstest.New(t, "ours"), "order"))
 	if _, err, _ := meet(t, i.Client("order"), server(t, order)); err == nil {
 		t.Error("an authority that the system does not know is believed")
+	}
+}
+
+func TestCertificatesOfConsulsCommandAreThoseOfTheirServices(t *testing.T) {
+	t.Parallel()
+	consul := os.Getenv("CONSUL_BIN")
+	if consul == "" {
+		t.Skip("CONSUL_BIN is not set")
+	}
+	folder := t.TempDir()
+	run := func(args ...string) {
+		cmd := exec.CommandContext(t.Context(), consul, append([]string{"tls"}, args...)...)
+		cmd.Dir = folder
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("consul tls %v: %v\n%s", args, err, out)
+		}
+	}
+	run("ca", "create")
+	at := func(file string) string { return filepath.Join(folder, file) }
+	of := func(name, pair string, callers ...string) *told {
+		run("cert", "create", "-client", "-dc=dc1", "-additional-dnsname="+name)
+		return open(t, folder, func(c *mtls.Config) {
+			c.CAFile, c.CertFile, c.KeyFile, c.Callers = at("consul-agent-ca.pem"), at(pair+".pem"), at(pair+"-key.pem"), callers
+		})
+	}
+	order, gateway := of("order", "dc1-client-consul-0", "gateway"), of("gateway", "dc1-client-consul-1")
+	if _, err, refused := meet(t, gateway.Client("order"), server(t, order)); err != nil || refused != nil {
+		t.Errorf("gateway calls order: %v, %v", err, refused)
+	}
+	if _, err, _ := meet(t, gateway.Client("user"), server(t, order)); err == nil {
+		t.Error("order passes for user")
+	}
+	if _, _, refused := meet(t, order.Client("order"), server(t, order)); refused == nil {
+		t.Error("order may call order, which lets the gateway call alone")
 	}
 }
 
