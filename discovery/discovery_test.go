@@ -2,6 +2,7 @@ package discovery_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/consultest"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+	"github.com/rollcall-mesh/rollcall/discovery/mtls"
 	"github.com/rollcall-mesh/rollcall/discovery/registration"
 	"github.com/rollcall-mesh/rollcall/discovery/watch"
 )
@@ -180,6 +182,9 @@ func TestOpenNamesTheWrongSetting(t *testing.T) {
 		{"source of a room", discovery.Config{HTTP: httpmesh.Config{Source: &source}}, "HTTP.Source is set; want Source"},
 		{"trace of a room", discovery.Config{HTTP: httpmesh.Config{Trace: &httpmesh.Trace{}}}, "HTTP.Trace is set; want Trace.HTTP"},
 		{"watch's trace", discovery.Config{Watch: watch.Config{Trace: &watch.Trace{}}}, "Watch.Trace is set; want Trace.Watch"},
+		{"trace of TLS", discovery.Config{TLS: mtls.Config{Trace: &mtls.Trace{}}}, "TLS.Trace is set; want Trace.TLS"},
+		{"TLS twice", discovery.Config{TLS: mtls.Config{ServerName: "x"}, HTTP: httpmesh.Config{TLS: func(string) *tls.Config { return nil }}}, "HTTP.TLS is set beside TLS; want one of them"},
+		{"TLS without its files", discovery.Config{TLS: mtls.Config{CAFile: "/nowhere/ca.pem"}}, "discovery: TLS: mtls: CAFile: open /nowhere/ca.pem"},
 		{"watch's client", discovery.Config{Watch: watch.Config{Client: new(api.Client)}}, "Watch.Client is set; want Consul.Client"},
 		{"watch's log", discovery.Config{Watch: watch.Config{Log: slog.Default()}}, "Watch.Log is set; want Log"},
 		{"client beside a token", discovery.Config{Consul: discovery.Consul{Client: new(api.Client), Token: "x"}}, "Consul.Client is set beside"},

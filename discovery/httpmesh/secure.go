@@ -90,7 +90,7 @@ func (s *secure) RoundTrip(r *http.Request) (*http.Response, error) {
 		return s.http1.RoundTrip(r)
 	}
 	for range maxFlights {
-		c, f := s.take(time.Now())
+		c, f := s.take(time.Now()) //nolint:contextcheck // a flight is others' too: it ends by its own time, or with the network
 		switch {
 		case c != nil:
 			return c.roundTrip(r, a)

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -74,7 +74,7 @@ func (s *site) add(id string, handler http.HandlerFunc, change ...func(*httptest
 	}
 	started := &server{Server: httptest.NewUnstartedServer(handler)}
 	started.EnableHTTP2 = true
-	started.Config.ErrorLog = log.New(io.Discard, "", 0)
+	started.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	started.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
 			started.conns.Add(1)

@@ -223,6 +223,7 @@ func TestFilesAreReplacedInPlaceByRenameAndByALinkThatIsSwitched(t *testing.T) {
 				if shown, err, _ := meet(t, calling, serving); err != nil || !slices.Equal(shown, []string{"order", "new"}) {
 					t.Errorf("12 s later: %q, %v; want the new certificate, by the new roots", shown, err)
 				}
+				synctest.Wait()
 				if len(order.loaded) != 2 || len(order.failed) != 0 || !strings.Contains(order.log.String(), "were replaced") {
 					t.Errorf("told of %d loads and of %q, logged\n%s", len(order.loaded), order.failed, order.log.String())
 				}
@@ -281,6 +282,7 @@ func TestFilesThatCanNotBeUsedKeepTheLastGoodOnesLoudly(t *testing.T) {
 				if _, err, _ := meet(t, order.Client("order"), server(t, order)); err != nil {
 					t.Errorf("the last good ones are not in use: %v", err)
 				}
+				synctest.Wait()
 				if len(order.loaded) != 1 || len(order.failed) != 1 || !strings.Contains(order.failed[0], c.says) || !strings.Contains(order.failed[0], c.file) {
 					t.Errorf("told of %d loads and of %q; want one failure that has %q and the file", len(order.loaded), order.failed, c.says)
 				}
@@ -291,6 +293,7 @@ func TestFilesThatCanNotBeUsedKeepTheLastGoodOnesLoudly(t *testing.T) {
 					t.Fatal(err)
 				}
 				time.Sleep(12 * time.Second)
+				synctest.Wait()
 				if order.kept != 1 {
 					t.Errorf("told %d times that the files are those in use again; want once", order.kept)
 				}
@@ -306,6 +309,7 @@ func TestCertificateWhoseTimeIsNotNowDoesNotReplaceAGoodOne(t *testing.T) {
 		order := open(t, signed(t, ours, "order"))
 		ours.Write(order.folder, ours.Sign(-time.Minute, "order"))
 		time.Sleep(12 * time.Second)
+		synctest.Wait()
 		if len(order.failed) != 1 || !strings.Contains(order.failed[0], "holds a certificate for") {
 			t.Errorf("told of %q; want that the time is over", order.failed)
 		}
@@ -337,6 +341,7 @@ func TestFileThatIsBeingWrittenDoesNotCount(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
+		synctest.Wait()
 		if len(order.loaded) != 2 || len(order.failed) != 0 {
 			t.Errorf("told of %d loads and of %q; want 2 and none", len(order.loaded), order.failed)
 		}
@@ -347,7 +352,8 @@ func TestCertificateThatIsNearlyOverIsLoggedOnceAnHour(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ours := tlstest.New(t, "ours")
-		order := open(t, signed(t, ours, "order")) // 25 h, one of which is over
+		// 25 h, one of which is over.
+		order := open(t, signed(t, ours, "order"), func(c *mtls.Config) { c.Interval = 10 * time.Minute })
 		time.Sleep(18 * time.Hour)
 		if order.log.String() != "" {
 			t.Errorf("with more than a fifth left it logged\n%s", order.log.String())
