@@ -38,7 +38,8 @@ var rooms = []struct {
 	{room: "discovery/outcome", may: []string{}},
 	{room: "discovery/outlier", may: []string{"discovery/outcome"}},
 	{room: "discovery/balancer", may: []string{"internal/clip", "discovery/catalog", "discovery/outcome", "discovery/outlier"}},
-	{room: "discovery/httpmesh", may: []string{"internal/clip", "internal/problem", "discovery/catalog", "discovery/outcome", "discovery/outlier", "discovery/balancer"}},
+	{room: "discovery/internal/tries", may: []string{"internal/clip", "discovery/catalog", "discovery/outcome", "discovery/outlier", "discovery/balancer"}},
+	{room: "discovery/httpmesh", may: []string{"internal/clip", "internal/problem", "discovery/catalog", "discovery/outcome", "discovery/outlier", "discovery/balancer", "discovery/internal/tries"}},
 	{room: "discovery/mtls", may: []string{"internal/clip"}},
 	{room: "discovery/internal/consul", mayNot: []string{"discovery/...", goKit, grpc, prometheus, otel, sqlite}},
 	{room: "discovery/watch", mayNot: []string{

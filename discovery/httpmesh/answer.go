@@ -29,7 +29,7 @@ const (
 
 // tick is called when the body may have rested for restAfter.
 func (b *answerBody) tick() {
-	if left := restAfter - (time.Since(b.attempt.start) - time.Duration(b.moved.Load())); left > 0 {
+	if left := restAfter - (time.Since(b.attempt.Start) - time.Duration(b.moved.Load())); left > 0 {
 		if b.state.Load() == bodyMoves {
 			b.attempt.timer.Reset(left)
 		}
@@ -45,7 +45,7 @@ func (b *answerBody) move(n int) {
 	if n <= 0 {
 		return
 	}
-	b.moved.Store(int64(time.Since(b.attempt.start)))
+	b.moved.Store(int64(time.Since(b.attempt.Start)))
 	if b.state.CompareAndSwap(bodyRests, bodyMoves) {
 		b.load.Resume()
 		b.attempt.timer.Reset(restAfter)

@@ -9,27 +9,23 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/rollcall-mesh/rollcall/discovery/balancer"
+	"github.com/rollcall-mesh/rollcall/discovery/internal/tries"
 	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
 // attempt is one try.
 type attempt struct {
+	tries.Try
 	x      *exchange
-	lease  balancer.Lease
 	route  *route
 	leaf   *leaf
 	body   *tryBody
-	header http.Header // as sent
-	start  time.Time
-	ctx    context.Context //nolint:containedctx // it ends with the try
-	cancel context.CancelCauseFunc
+	header http.Header                // as sent
+	ctx    context.Context            //nolint:containedctx // it ends with the try
 	timer  *time.Timer                // of patience, then of the answer's rest; nil: neither is watched so far
 	answer atomic.Pointer[answerBody] // nil: no headers so far
 
-	beside    bool         // it runs in a lane
-	impatient atomic.Bool  // TryTimeout is over, and another try runs for it, or will
-	dial      atomic.Int32 // what came first: see below
+	dial atomic.Int32 // what came first: see below
 
 	// The connection in use, and what it had sent and got before.
 	conn         *conn
@@ -37,13 +33,10 @@ type attempt struct {
 	before, seen int64
 	reused       bool
 
-	// How it ended. The first five are guarded by the exchange's mutex.
-	index    int  // in Report.Tries
-	ended    bool // what it was sent for came or failed
-	paid     bool // the next try is
-	over     bool // its answer's body has ended
-	accepted bool // its answer is the caller's
-	code     outcome.Code
+	// How it ended. The first three are guarded by the exchange's lock.
+	index    int            // in Report.Tries
+	over     bool           // its answer's body has ended
+	accepted bool           // its answer is the caller's
 	resp     *http.Response // nil if no headers came, or not the service's
 	err      error          // nil if resp is not
 }
@@ -57,8 +50,17 @@ const (
 
 type attemptKey struct{}
 
-// send makes the try, and notes how it ended.
-func (a *attempt) send() {
+// Base is what the exchange knows of it.
+func (a *attempt) Base() *tries.Try { return &a.Try }
+
+// Answered reports whether headers came, and were the service's.
+func (a *attempt) Answered() bool { return a.resp != nil }
+
+// ComeAgain is the answer's Retry-After.
+func (a *attempt) ComeAgain(now time.Time) time.Duration { return retryAfter(a.resp.Header, now) }
+
+// Send makes the try, and notes how it ended.
+func (a *attempt) Send() {
 	x := a.x
 	out := x.r.WithContext(httptrace.WithClientTrace(a.ctx, &httptrace.ClientTrace{GetConn: a.get, GotConn: a.got}))
 	url := *x.r.URL
@@ -75,14 +77,14 @@ func (a *attempt) send() {
 		a.timer = time.AfterFunc(x.t.cfg.TryTimeout, a.tick)
 	}
 	resp, err := a.leaf.pool.RoundTrip(out)
-	latency := time.Since(a.start)
-	if x.ends(a) && err == nil { // cut just when the headers came: the body is lost
+	latency := time.Since(a.Start)
+	if x.Ended(&a.Try, a.ctx) && err == nil { // cut just when the headers came: the body is lost
 		_ = resp.Body.Close()
 		err = context.Cause(a.ctx)
 	}
 	status := 0
 	if err == nil {
-		status, a.resp, a.code = resp.StatusCode, resp, a.answerCode(resp)
+		status, a.resp, a.Code = resp.StatusCode, resp, a.answerCode(resp)
 		if a.conn != nil && a.conn.tls != nil {
 			resp.TLS = a.conn.tls
 		}
@@ -92,7 +94,7 @@ func (a *attempt) send() {
 			_ = resp.Body.Close()
 		}
 	} else {
-		a.code = a.errorCode(err)
+		a.Code = a.errorCode(err)
 	}
 	if err == nil {
 		a.wrap(latency)
@@ -103,15 +105,15 @@ func (a *attempt) send() {
 		}
 		a.done(latency)
 	}
-	x.note(a, Try{Instance: a.lease.Endpoint().Instance(), Outcome: a.code, Status: status, Latency: latency, Err: a.err})
+	x.note(a, Try{Instance: a.Lease.Endpoint().Instance(), Outcome: a.Code, Status: status, Latency: latency, Err: a.err})
 }
 
 // refused returns why an answer is none.
 func (a *attempt) refused() error {
 	switch {
-	case a.code == outcome.Foreign:
+	case a.Code == outcome.Foreign:
 		return errForeign
-	case a.resp.StatusCode == http.StatusSwitchingProtocols && a.code == outcome.Error:
+	case a.resp.StatusCode == http.StatusSwitchingProtocols && a.Code == outcome.Error:
 		return errUnasked
 	}
 	return nil
@@ -124,7 +126,7 @@ func (a *attempt) tick() {
 		b.tick()
 		return
 	}
-	a.x.impatient(a)
+	a.x.Impatient(a)
 }
 
 // get is told that a connection is looked for. The second time http.Transport is
@@ -132,7 +134,7 @@ func (a *attempt) tick() {
 // it was idle. What may be repeated, and where, is decided by us.
 func (a *attempt) get(string) {
 	if a.conn != nil {
-		a.cancel(errIdle)
+		a.Cancel(errIdle)
 	}
 }
 
@@ -151,7 +153,7 @@ func (a *attempt) got(info httptrace.GotConnInfo) {
 		return
 	}
 	a.before, a.seen = a.conn.sent.Load(), a.conn.received.Load()
-	if a.conn.expired(a.start) && a.header["Connection"] == nil {
+	if a.conn.expired(a.Start) && a.header["Connection"] == nil {
 		// The server closes it after its answer: so no request is lost, which
 		// closing an idle connection that is just being used would risk.
 		a.header["Connection"] = []string{"close"}
@@ -162,7 +164,7 @@ func (a *attempt) got(info httptrace.GotConnInfo) {
 // is being made for it takes too long.
 func (a *attempt) stall() {
 	if a.dial.CompareAndSwap(dialWaits, dialStalled) {
-		a.cancel(errStalled)
+		a.Cancel(errStalled)
 	}
 }
 
@@ -179,17 +181,17 @@ func (a *attempt) heard() bool { return a.conn != nil && a.conn.received.Load() 
 
 // result is what the balancer is told.
 func (a *attempt) result(code outcome.Code, latency time.Duration) outcome.Result {
-	return outcome.Result{Code: code, Group: a.x.group, Began: a.start, At: time.Now(), Latency: latency}
+	return outcome.Result{Code: code, Group: a.x.Group, Began: a.Start, At: time.Now(), Latency: latency}
 }
 
 // done gives the lease back of a try without an answer.
 func (a *attempt) done(latency time.Duration) {
-	r := a.result(a.code, latency)
+	r := a.result(a.Code, latency)
 	if _, dial := errors.AsType[*dialError](a.err); dial {
 		r.Code = outcome.None // the dial itself has told, see leaf.dial
 	}
-	if a.code == outcome.Silent {
-		r.Latency = max(a.silence(), a.x.t.patience())
+	if a.Code == outcome.Silent {
+		r.Latency = max(a.silence(), a.x.t.rules.Patience)
 		if s, ok := a.leaf.pool.(*secure); ok && a.stream != nil && !a.heard() {
 			s.abandon(a.stream.on)
 		}
@@ -197,14 +199,14 @@ func (a *attempt) done(latency time.Duration) {
 	if a.timer != nil {
 		a.timer.Stop()
 	}
-	a.cancel(nil)
-	a.lease.Done(r)
+	a.Cancel(nil)
+	a.Lease.Done(r)
 	a.leaf.release()
 }
 
 // wrap lets the end of the response's body end the try.
 func (a *attempt) wrap(latency time.Duration) {
-	load := a.lease.Answered(a.result(a.code, latency))
+	load := a.Lease.Answered(a.result(a.Code, latency))
 	finish := func(err error) {
 		code := outcome.None // the caller closed it
 		switch {
@@ -214,7 +216,7 @@ func (a *attempt) wrap(latency time.Duration) {
 			code = outcome.BodyBroken
 		}
 		r := a.result(code, 0)
-		a.cancel(nil)
+		a.Cancel(nil)
 		load.Done(r)
 		a.leaf.release()
 		a.x.left(a)
@@ -248,8 +250,8 @@ const (
 	smallPatience = 20 * time.Millisecond
 )
 
-// discard ends a try whose answer, if it has one, is not used.
-func (a *attempt) discard() {
+// Discard ends a try whose answer, if it has one, is not used.
+func (a *attempt) Discard() {
 	if a.resp == nil {
 		return
 	}

@@ -8,14 +8,13 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rollcall-mesh/rollcall/discovery/internal/tries"
 	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
-// Why a try was ended by us.
+// Why a try was ended by us; besides tries.ErrSilent and tries.ErrOutrun.
 var (
-	errSilent  = errors.New("no response within TryTimeout")
 	errStalled = errors.New("no connection within DialTimeout")
-	errOutrun  = errors.New("another try was answered first")
 	errIdle    = errors.New("the idle connection was closed")
 )
 
@@ -74,7 +73,7 @@ func (a *attempt) foreign(resp *http.Response) bool {
 	case http.StatusSwitchingProtocols, http.StatusMisdirectedRequest:
 		return false
 	}
-	return a.route.named.Load() && a.lease.Endpoint().Instance().Missing() && resp.Header.Get(ReasonHeader) == ""
+	return a.route.named.Load() && a.Lease.Endpoint().Instance().Missing() && resp.Header.Get(ReasonHeader) == ""
 }
 
 // errorCode says what an error of http.Transport is.
@@ -86,12 +85,12 @@ func (a *attempt) errorCode(err error) outcome.Code {
 		return outcome.Closed
 	case a.body.fault() != nil:
 		return outcome.CallerError
-	case errors.Is(cause, errOutrun):
+	case errors.Is(cause, tries.ErrOutrun):
 		if a.silent() {
 			return outcome.Silent
 		}
 		return outcome.Outrun
-	case errors.Is(cause, errSilent):
+	case errors.Is(cause, tries.ErrSilent):
 		return outcome.Silent
 	case (errors.Is(cause, errStalled) || errors.Is(err, errStalled)) && !wrote:
 		return outcome.Stalled
@@ -121,7 +120,7 @@ func (a *attempt) errorCode(err error) outcome.Code {
 func (a *attempt) callerCode() outcome.Code {
 	ctx := a.x.r.Context()
 	switch {
-	case a.silent() && !a.x.isRaced():
+	case a.silent() && !a.x.Raced.Load():
 		return outcome.Silent
 	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.Is(context.Cause(ctx), context.DeadlineExceeded):
 		return outcome.Timeout
@@ -132,7 +131,7 @@ func (a *attempt) callerCode() outcome.Code {
 // silent reports whether the instance has said nothing for as long as patience
 // lasts, since it had the whole request.
 func (a *attempt) silent() bool {
-	return a.conn != nil && a.wrote() && a.body.finished() && (a.impatient.Load() || a.silence() >= a.x.t.patience())
+	return a.conn != nil && a.wrote() && a.body.finished() && (a.Impatient.Load() || a.silence() >= a.x.t.rules.Patience)
 }
 
 // silence is how long nothing was said or sent.
@@ -144,7 +143,7 @@ func (a *attempt) silence() time.Duration {
 	if a.stream != nil {
 		wroteAt = &a.stream.wroteAt
 	}
-	return min(time.Since(a.start), a.conn.network.since()-time.Duration(wroteAt.Load()))
+	return min(time.Since(a.Start), a.conn.network.since()-time.Duration(wroteAt.Load()))
 }
 
 // errOwnFault marks a failed dial that says nothing of the address.

@@ -15,6 +15,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/rollcall-mesh/rollcall/discovery/internal/tries"
 	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
@@ -58,10 +59,10 @@ func TestErrorsAreTranslatedIntoOutcomes(t *testing.T) {
 		{name: "body that is too short", err: broken, wrote: true, body: strings.NewReader("x"), length: 2, want: outcome.CallerError},
 		{name: "body that is too long", err: broken, wrote: true, body: strings.NewReader("xyz"), length: 2, want: outcome.CallerError},
 		{name: "body that is right", err: broken, wrote: true, body: strings.NewReader("xy"), length: 2, want: outcome.Broken},
-		{name: "cut for the next try", cut: errSilent, err: errSilent, wrote: true, want: outcome.Silent},
-		{name: "outrun soon", cut: errOutrun, err: errOutrun, wrote: true, want: outcome.Outrun},
-		{name: "outrun after a long silence", cut: errOutrun, err: errOutrun, wrote: true, silent: long, want: outcome.Silent},
-		{name: "outrun before it had a connection", cut: errOutrun, err: errOutrun, noConn: true, silent: long, want: outcome.Outrun},
+		{name: "cut for the next try", cut: tries.ErrSilent, err: tries.ErrSilent, wrote: true, want: outcome.Silent},
+		{name: "outrun soon", cut: tries.ErrOutrun, err: tries.ErrOutrun, wrote: true, want: outcome.Outrun},
+		{name: "outrun after a long silence", cut: tries.ErrOutrun, err: tries.ErrOutrun, wrote: true, silent: long, want: outcome.Silent},
+		{name: "outrun before it had a connection", cut: tries.ErrOutrun, err: tries.ErrOutrun, noConn: true, silent: long, want: outcome.Outrun},
 		{name: "deadline", caller: late, err: broken, wrote: true, want: outcome.Timeout},
 		{name: "deadline after a long silence", caller: late, err: broken, wrote: true, silent: long, want: outcome.Silent},
 		{name: "deadline after a long silence of two", caller: late, err: broken, wrote: true, silent: long, raced: true, want: outcome.Timeout},
@@ -81,8 +82,8 @@ func TestErrorsAreTranslatedIntoOutcomes(t *testing.T) {
 			if c.length != 0 {
 				r.ContentLength = c.length
 			}
-			x := newExchange(&Transport{closed: make(chan struct{})}, r, routeKey{service: "order"})
-			x.raced = c.raced
+			x := newExchange(&Transport{closed: make(chan struct{}), rules: tries.Rules{Patience: defaultTryTimeout}}, r, routeKey{service: "order"})
+			x.Raced.Store(c.raced)
 			body, err := x.body.next()
 			if err != nil {
 				t.Fatal(err)
@@ -90,11 +91,11 @@ func TestErrorsAreTranslatedIntoOutcomes(t *testing.T) {
 			if body != nil {
 				_, _ = io.CopyN(io.Discard, body, 100)
 			}
-			a := &attempt{x: x, body: body, reused: c.reused, start: time.Now().Add(-c.silent)}
-			a.ctx, a.cancel = context.WithCancelCause(ctx)
-			a.cancel(c.cut)
+			a := &attempt{Try: tries.Try{Start: time.Now().Add(-c.silent)}, x: x, body: body, reused: c.reused}
+			a.ctx, a.Cancel = context.WithCancelCause(ctx)
+			a.Cancel(c.cut)
 			if !c.noConn {
-				a.conn = &conn{network: &network{began: a.start}}
+				a.conn = &conn{network: &network{began: a.Start}}
 			}
 			if c.wrote {
 				a.conn.sent.Add(1)
@@ -199,7 +200,7 @@ func TestConnectionThatComesWhenItsRequestHasGoneSendsNothing(t *testing.T) {
 			defer there.Close()
 			_ = here.SetWriteDeadline(time.Now().Add(time.Second)) // or a write would wait for its reader
 			a := &attempt{conn: had}
-			a.ctx, a.cancel = context.WithCancelCause(t.Context())
+			a.ctx, a.Cancel = context.WithCancelCause(t.Context())
 			if had == nil {
 				a.stall()
 			}
@@ -213,49 +214,6 @@ func TestConnectionThatComesWhenItsRequestHasGoneSendsNothing(t *testing.T) {
 				t.Error("the try was not ended")
 			}
 		})
-	}
-}
-
-func TestBudgetComesBackAsItsWindowMovesOn(t *testing.T) {
-	began := time.Unix(0, 0)
-	l := &ledger{budget: Budget{Ratio: 0.1, Floor: 0.5}, began: began}
-	spend := func(at time.Duration) (n int) {
-		for n < 1000 && l.spend(began.Add(at)) {
-			n++
-		}
-		return n
-	}
-	for range 100 {
-		l.request(began)
-	}
-	for _, c := range []struct {
-		at   time.Duration
-		want int
-	}{
-		{0, 15},                // a tenth of 100, and 0.5 a second for 10 s
-		{9 * time.Second, 0},   // all of it was spent within the window
-		{10 * time.Second, 5},  // the floor alone: nobody has asked since
-		{15 * time.Second, 0},  //
-		{20 * time.Second, 5},  //
-		{200 * time.Second, 5}, // what was not used is not saved up
-	} {
-		if got := spend(c.at); got != c.want {
-			t.Errorf("after %v: %d retries; want %d", c.at, got, c.want)
-		}
-	}
-}
-
-func TestPatienceThatEndsWithTheHeadersSpendsNothing(t *testing.T) {
-	x := &exchange{ledger: &ledger{budget: Budget{Floor: 0.1}, began: time.Now()}, r: new(http.Request)}
-	ctx, cancel := context.WithCancelCause(t.Context())
-	defer cancel(nil)
-	a := &attempt{x: x, ctx: ctx, cancel: func(error) { t.Error("the try was ended") }}
-	if x.ends(a) {
-		t.Fatal("the try was cut")
-	}
-	a.tick() // the timer had begun to call it
-	if x.beside != nil || !x.ledger.spend(time.Now()) {
-		t.Error("the one retry there is was spent on a try that was answered")
 	}
 }
 

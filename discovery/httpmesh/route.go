@@ -14,6 +14,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/internal/tries"
 	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
@@ -30,7 +31,7 @@ type route struct {
 	key      routeKey
 	tls      func(service string) *tls.Config
 	network  *network
-	ledger   *ledger
+	ledger   *tries.Ledger
 	balancer *balancer.Balancer
 	snapshot atomic.Pointer[catalog.Snapshot] // the last one given to use
 	leaves   sync.Map                         // *balancer.Endpoint to *leaf
@@ -42,9 +43,9 @@ type route struct {
 
 func (t *Transport) newRoute(key routeKey, now time.Time) *route {
 	return &route{
-		key: key, tls: t.cfg.TLS, network: t.network, ledger: &ledger{budget: t.cfg.Budget, began: now},
+		key: key, tls: t.cfg.TLS, network: t.network, ledger: &tries.Ledger{Ratio: t.cfg.Budget.Ratio, Floor: t.cfg.Budget.Floor, Began: now},
 		balancer: balancer.New(key.service, balancer.Config{
-			Policy: t.cfg.Policy, Outliers: t.rules, Trace: &t.cfg.Trace.Balancer,
+			Policy: t.cfg.Policy, Outliers: t.health, Trace: &t.cfg.Trace.Balancer,
 			Only: func(i catalog.Instance) bool { return i.TLS() == key.secure },
 		}),
 	}
@@ -178,7 +179,7 @@ func (l *leaf) dial(ctx context.Context, secure *tls.Config) (net.Conn, error) {
 	group := outcome.Safe
 	a, _ := ctx.Value(attemptKey{}).(*attempt)
 	if a != nil {
-		group = a.x.group
+		group = a.x.Group
 	}
 	if l.stalled.Load() >= maxStalled {
 		return nil, errStalled

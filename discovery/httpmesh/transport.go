@@ -12,6 +12,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/internal/tries"
 	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 	"github.com/rollcall-mesh/rollcall/discovery/outlier"
 )
@@ -21,7 +22,8 @@ import (
 type Transport struct {
 	cfg     Config
 	network *network
-	rules   *outlier.Rules
+	health  *outlier.Rules
+	rules   tries.Rules
 	routes  sync.Map // routeKey to *route
 
 	mu        sync.Mutex // held to begin a goroutine, or to be closed
@@ -38,19 +40,21 @@ type Transport struct {
 // New returns a Transport, or an error that names every wrong setting.
 func New(cfg Config) (*Transport, error) {
 	cfg, wrong := cfg.filled()
-	rules, err := outlier.New(*cfg.Outliers)
+	health, err := outlier.New(*cfg.Outliers)
 	if err != nil {
 		wrong = errors.Join(wrong, fmt.Errorf("httpmesh: Outliers: %w", err))
 	}
 	if wrong != nil {
 		return nil, wrong
 	}
+	closed := make(chan struct{})
 	return &Transport{
 		cfg:     cfg,
-		rules:   rules,
+		health:  health,
+		rules:   tries.Rules{MaxRetries: cfg.MaxRetries, Patience: patience(cfg.TryTimeout), Closed: closed},
 		network: newNetwork(cfg),
 		drained: make(chan struct{}),
-		closed:  make(chan struct{}),
+		closed:  closed,
 	}, nil
 }
 
@@ -244,9 +248,9 @@ func (t *Transport) Close() error {
 }
 
 // patience is the length of silence that counts, see Config.TryTimeout.
-func (t *Transport) patience() time.Duration {
-	if t.cfg.TryTimeout > 0 {
-		return t.cfg.TryTimeout
+func patience(tryTimeout time.Duration) time.Duration {
+	if tryTimeout > 0 {
+		return tryTimeout
 	}
 	return defaultTryTimeout
 }

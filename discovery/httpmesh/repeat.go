@@ -1,0 +1,37 @@
+package httpmesh
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// keyHeader says that its sender wants a request done once, however often it
+// arrives (draft-ietf-httpapi-idempotency-key-header).
+const keyHeader = "Idempotency-Key"
+
+// safe reports whether the method is safe as RFC 9110, section 9.2.1 has it.
+func safe(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
+}
+
+// retryAfter reads the header Retry-After (RFC 9110, section 10.2.3); 0 if there
+// is none that makes sense.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	const most = 1 << 30 // seconds; more would overflow
+	said := h.Get("Retry-After")
+	if said == "" {
+		return 0
+	}
+	if seconds, err := strconv.ParseUint(said, 10, 32); err == nil {
+		return time.Duration(min(seconds, most)) * time.Second
+	}
+	if at, err := http.ParseTime(said); err == nil {
+		return max(at.Sub(now), 0)
+	}
+	return 0
+}
