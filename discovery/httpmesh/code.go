@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/internal/tries"
@@ -148,14 +147,3 @@ func (a *attempt) silence() time.Duration {
 
 // errOwnFault marks a failed dial that says nothing of the address.
 var errOwnFault = errors.New("this process can't open a connection")
-
-// ownFault reports whether a dial failed for a lack that is this process's or
-// this machine's.
-func ownFault(err error) bool {
-	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}

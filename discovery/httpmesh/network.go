@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/internal/tries"
 	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
@@ -143,7 +144,7 @@ func (n *network) dial(parent context.Context, addr string, secure *tls.Config) 
 		if parent.Err() != nil || errors.Is(ctx.Err(), context.Canceled) {
 			return nil, err
 		}
-		if ownFault(err) {
+		if tries.OwnFault(err) {
 			return nil, fmt.Errorf("%w: %w", errOwnFault, err)
 		}
 		if handshake, ok := errors.AsType[*handshakeError](err); ok && handshake.untrusted() {

@@ -187,6 +187,9 @@ func (t *Transport) follow(r *route, s *catalog.Snapshot) {
 	}
 }
 
+// Config returns the settings in use, the defaults filled in.
+func (t *Transport) Config() Config { return t.cfg }
+
 // Balancers returns the balancers of a service: one of the instances that http URLs
 // go to, one of those for https. There is none of those that were never asked for,
 // and of a service without an instance.

@@ -35,7 +35,7 @@ const (
 func (c *Call[A]) again(a A) (wait time.Duration, ok bool) {
 	t := a.Base()
 	row := t.Code.Row()
-	if row.Again == outcome.Never || row.Again == outcome.IfRepeatable && !c.Repeatable || c.Ctx.Err() != nil || c.closed() {
+	if t.Final || row.Again == outcome.Never || row.Again == outcome.IfRepeatable && !c.Repeatable || c.Ctx.Err() != nil || c.closed() {
 		return 0, false
 	}
 	c.mu.Lock()

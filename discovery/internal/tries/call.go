@@ -86,6 +86,8 @@ type Try struct {
 	Cancel   context.CancelCauseFunc
 	Code     outcome.Code // how it ended
 
+	// Final says that the answer forbids another try.
+	Final bool
 	// Impatient says that its patience is over, and that another try runs for it, or
 	// will.
 	Impatient atomic.Bool
@@ -218,4 +220,21 @@ func (c *Call[A]) finish(last A, code outcome.Code, err error) (A, bool, outcome
 		}
 	}
 	return used, won, code, err
+}
+
+// Rerun goes on after a try that Run had returned as one that was answered well, and
+// that has failed since, before anything of it was used: a stream without a message.
+// It reports false if there is no further try. Nothing may run beside.
+func (c *Call[A]) Rerun(a A) (used A, won, again bool) {
+	var none A
+	c.mu.Lock()
+	c.winner, c.over = none, false
+	c.mu.Unlock()
+	wait, again := c.again(a)
+	if !again {
+		return used, false, false
+	}
+	c.pause(wait)
+	used, won, _, _ = c.Run()
+	return used, won, true
 }
