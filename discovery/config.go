@@ -28,7 +28,8 @@ type Config struct {
 	Follow []string
 	// Select says, by the name of a service, which of its instances this process
 	// asks: by tags, Meta, health, protocol. Clients need not know. A service that
-	// is not in it has all of its instances asked. Where no Protocol is named, a
+	// is not in it has all of its instances asked, but for proxies and gateways of
+	// Consul's service mesh. Where no Protocol is named, a
 	// client takes the instances that speak its own: those that are tagged grpc
 	// alone are none of an HTTP client's. It costs Consul nothing, since all
 	// instances are watched; see Mesh.Select for more than one selection of a

@@ -120,6 +120,44 @@ func TestServiceNoneOfWhoseInstancesIsSelectedSaysSo(t *testing.T) {
 	}
 }
 
+func TestProxiesAndGatewaysUnderTheServicesNameAreNotAsked(t *testing.T) {
+	for name, client := range map[string]func(t *testing.T) *api.Client{
+		"real": func(t *testing.T) *api.Client { return consultest.Real(t).Client() },
+		"fake": func(t *testing.T) *api.Client { return consultest.New(t).Client() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := client(t)
+			for _, r := range []*api.AgentServiceRegistration{
+				{ID: "a", Name: "order", Address: "10.0.0.1", Port: 80},
+				{ID: "sidecar", Name: "order", Address: "10.0.0.1", Port: 20000, Kind: api.ServiceKindConnectProxy, Proxy: &api.AgentServiceConnectProxyConfig{DestinationServiceName: "order"}},
+				{ID: "gateway", Name: "mesh-gateway", Address: "10.0.0.1", Port: 443, Kind: api.ServiceKindMeshGateway},
+			} {
+				if err := client.Agent().ServiceRegister(r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			mesh := open(t, discovery.Config{
+				Consul: discovery.Consul{Client: client},
+				Select: map[string]catalog.Selection{"mesh-gateway": {Kind: "mesh-gateway"}},
+			})
+			for service, want := range map[string]string{"order": "10.0.0.1:80", "mesh-gateway": "10.0.0.1:443"} {
+				s, err := mesh.Latest(t.Context(), service)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got []string
+				for i := range s.All() {
+					got = append(got, i.Addr())
+				}
+				if strings.Join(got, " ") != want {
+					t.Errorf("%s: got %v; want %s", service, got, want)
+				}
+			}
+		})
+	}
+}
+
 // A filter at Consul would let it seem to have vanished.
 func TestWhatIsDeselectedLeavesAtOnceAndIsNotMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -68,6 +68,11 @@ type Instance struct {
 	ID string
 	// Service is the name by which others ask for it.
 	Service string
+	// Kind is empty for an instance of the service itself. Otherwise it is what the
+	// registry calls an entry that stands before or beside others: "connect-proxy",
+	// "mesh-gateway" and the other gateways of Consul's service mesh. Its port
+	// speaks another protocol than the service's.
+	Kind string
 	// Node is the name of the registry's node that holds the entry.
 	Node string
 	// Host is an IP address or a host name, IPv6 without brackets.

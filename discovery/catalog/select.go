@@ -8,8 +8,11 @@ import (
 )
 
 // Selection says which of a service's instances a client asks. The zero value
-// selects all of them.
+// selects all but proxies and gateways.
 type Selection struct {
+	// Kind is that of an instance, see Instance.Kind. Empty means the service's own
+	// instances, and no proxy or gateway.
+	Kind string
 	// Protocol is HTTP or GRPC: only instances that speak it; see
 	// Instance.Speaks. Empty means any.
 	Protocol string
@@ -55,7 +58,7 @@ func (s Selection) Validate() error {
 
 // Selects reports whether the instance is one of the selection.
 func (s Selection) Selects(i Instance) bool {
-	if s.Protocol != "" && !i.Speaks(s.Protocol) || s.PassingOnly && i.State != StatePassing {
+	if i.Kind != s.Kind || s.Protocol != "" && !i.Speaks(s.Protocol) || s.PassingOnly && i.State != StatePassing {
 		return false
 	}
 	for _, tag := range s.Tags {

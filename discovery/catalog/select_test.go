@@ -32,6 +32,8 @@ func TestSelectionTakesTheInstancesThatItDescribes(t *testing.T) {
 	i.Tags, i.Meta, i.State = []string{"http", "v2", "eu"}, map[string]string{"team": "a"}, catalog.StatePassing
 	warning, critical := i, i
 	warning.State, critical.State = catalog.StateWarning, catalog.StateCritical
+	proxy := i
+	proxy.Kind = "connect-proxy"
 	grpc, both, plain := tagged("g", catalog.GRPC), tagged("b", catalog.GRPC, catalog.HTTP), tagged("p", "v1")
 	for _, c := range []struct {
 		name string
@@ -40,6 +42,9 @@ func TestSelectionTakesTheInstancesThatItDescribes(t *testing.T) {
 		want bool
 	}{
 		{"nothing said", catalog.Selection{}, critical, true},
+		{"a proxy beside it", catalog.Selection{}, proxy, false},
+		{"proxies asked for", catalog.Selection{Kind: "connect-proxy"}, proxy, true},
+		{"the service beside proxies", catalog.Selection{Kind: "connect-proxy"}, i, false},
 		{"all tags", catalog.Selection{Tags: []string{"v2", "eu"}}, i, true},
 		{"one of two tags", catalog.Selection{Tags: []string{"v2", "us"}}, i, false},
 		{"tags have a case", catalog.Selection{Tags: []string{"V2"}}, i, false},

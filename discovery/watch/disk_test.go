@@ -204,7 +204,7 @@ func TestRecordComesBackAsItWentUnlessItsTimeIsOver(t *testing.T) {
 	now := time.Now()
 	full := catalog.Instance{
 		ID: "a", Service: "order", Node: "n", Host: "::1", Port: 9, Tags: []string{"x", ""}, Meta: map[string]string{"k": "v\n"}, Weight: 3,
-		Region: "r", Zone: "z", State: catalog.StateMaintenance, Reason: "disk swap",
+		Kind: "mesh-gateway", Region: "r", Zone: "z", State: catalog.StateMaintenance, Reason: "disk swap",
 	}
 	set := []catalog.Instance{full}
 	for n, s := range catalog.States {

@@ -27,6 +27,7 @@ func instanceOf(service string, e *api.ServiceEntry) (catalog.Instance, *catalog
 	}
 	s := e.Service
 	i = catalog.Instance{ID: s.ID, Service: s.Service, Host: s.Address, Port: s.DefaultPort(), Tags: s.Tags, Meta: s.Meta}
+	i.Kind = string(s.Kind) // Consul knows a list of them
 	if e.Node == nil || e.Node.Node == "" {
 		return bad("Node", "is not there; want an entry with a node")
 	}

@@ -24,6 +24,7 @@ type fileSet struct {
 
 type fileInstance struct {
 	ID           string            `json:"id"`
+	Kind         string            `json:"kind,omitempty"`
 	Node         string            `json:"node"`
 	Host         string            `json:"host"`
 	Port         int               `json:"port"`
@@ -41,7 +42,7 @@ func (r *record) encode() ([]byte, error) {
 	f := fileSet{Version: fileVersion, Service: r.service, Since: r.since, Proven: r.proven, Instances: make([]fileInstance, 0, len(r.set))}
 	for _, i := range r.set {
 		f.Instances = append(f.Instances, fileInstance{
-			ID: i.ID, Node: i.Node, Host: i.Host, Port: i.Port, Tags: i.Tags, Meta: i.Meta, Weight: i.Weight,
+			ID: i.ID, Kind: i.Kind, Node: i.Node, Host: i.Host, Port: i.Port, Tags: i.Tags, Meta: i.Meta, Weight: i.Weight,
 			Region: i.Region, Zone: i.Zone, State: i.State.String(), Reason: i.Reason, MissingUntil: i.MissingUntil,
 		})
 	}
@@ -106,7 +107,7 @@ func here(t, now time.Time) time.Time { return now.Add(-max(0, now.Sub(t))) }
 
 func (f fileInstance) instance(service string) (catalog.Instance, error) {
 	i := catalog.Instance{
-		ID: f.ID, Service: service, Node: f.Node, Host: f.Host, Port: f.Port, Tags: f.Tags, Meta: f.Meta, Weight: f.Weight,
+		ID: f.ID, Kind: f.Kind, Service: service, Node: f.Node, Host: f.Host, Port: f.Port, Tags: f.Tags, Meta: f.Meta, Weight: f.Weight,
 		Region: f.Region, Zone: f.Zone, Reason: clip(f.Reason), MissingUntil: f.MissingUntil,
 	}
 	for _, s := range catalog.States {

@@ -123,7 +123,7 @@ func sortSet(set []catalog.Instance) {
 }
 
 func equal(a, b catalog.Instance) bool {
-	return a.Key() == b.Key() && a.Service == b.Service && a.State == b.State && a.Reason == b.Reason &&
+	return a.Key() == b.Key() && a.Service == b.Service && a.Kind == b.Kind && a.State == b.State && a.Reason == b.Reason &&
 		a.Weight == b.Weight && a.Region == b.Region && a.Zone == b.Zone && a.MissingUntil.Equal(b.MissingUntil) &&
 		slices.Equal(a.Tags, b.Tags) && maps.Equal(a.Meta, b.Meta)
 }
