@@ -137,9 +137,12 @@ func TestARegisteredInstanceIsFoundAndCalledByName(t *testing.T) {
 func TestAServiceNobodyOffersIsErrNoInstance(t *testing.T) {
 	_, addr := listen(t)
 	mesh := open(t, discovery.Config{Consul: discovery.Consul{Address: addr}})
-	// localhost has an address in every DNS: it must not be looked up there.
-	if _, err := get(t, mesh, "http://localhost/"); !errors.Is(err, discovery.ErrNoInstance) {
+	if _, err := get(t, mesh, "http://order/"); !errors.Is(err, discovery.ErrNoInstance) {
 		t.Errorf("got %v; want ErrNoInstance", err)
+	}
+	// localhost has an address in every DNS: it must not be looked up there.
+	if _, err := get(t, mesh, "http://localhost/"); err == nil || !strings.Contains(err.Error(), "want the name of a service") {
+		t.Errorf("got %v; want it refused", err)
 	}
 }
 

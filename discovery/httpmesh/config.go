@@ -69,6 +69,13 @@ type Config struct {
 	// 0 means 100, negative means HTTP/1.1 to all. More saves connections; fewer
 	// takes less along with one that breaks.
 	MaxStreams int
+	// Outside are hosts that are not in the mesh: "example.com", "*.example.com" for
+	// all names under it, or "*" for whatever can't be the name of a service (a dot,
+	// a port, an address, localhost). Requests for them, http and https, go as
+	// net/http sends them: by DNS and the environment's proxy, to any port, once,
+	// without a Rollcall-* header. nil means none: such a request is refused, so that
+	// a typing error never goes astray.
+	Outside []string
 	// Trace is told of what happens. nil means that nothing listens.
 	Trace *Trace
 
@@ -100,6 +107,9 @@ func (c Config) filled() (Config, error) {
 	}
 	if c.MaxRetries > maxMaxRetries {
 		wrong = append(wrong, fmt.Errorf("httpmesh: MaxRetries is %d; want at most %d, or negative for none", c.MaxRetries, maxMaxRetries))
+	}
+	if err := checkOutside(c.Outside); err != nil {
+		wrong = append(wrong, err)
 	}
 	var err error
 	if c.Budget, err = c.Budget.filled(); err != nil {

@@ -4,8 +4,9 @@
 //	client := &http.Client{Transport: transport}
 //	resp, err := client.Get("http://order/orders/1")
 //
-// The host of the URL is a service name, without a port and never looked up in
-// DNS. The instances come from a [catalog.Source], one of
+// The host of the URL is a service name, without a port or a dot and never looked up
+// in DNS; hosts in Config.Outside alone are called as net/http does. The instances come
+// from a [catalog.Source], one of
 // them is chosen by a [balancer.Balancer], and the connections to each instance
 // are a pool of their own, dropped with it.
 //

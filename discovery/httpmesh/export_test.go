@@ -2,6 +2,8 @@ package httpmesh
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"net"
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
@@ -33,4 +35,9 @@ func (t *Transport) Routes() int {
 	n := 0
 	t.routes.Range(func(any, any) bool { n++; return true })
 	return n
+}
+
+// TrustOutside makes the hosts outside the mesh show certificates of these roots.
+func (t *Transport) TrustOutside(roots *x509.CertPool) {
+	t.outside.pool.TLSClientConfig = &tls.Config{RootCAs: roots}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +23,7 @@ type Transport struct {
 	network *network
 	health  *outlier.Rules
 	rules   tries.Rules
+	outside *outside // nil: nothing leaves the mesh
 	routes  sync.Map // routeKey to *route
 
 	mu        sync.Mutex // held to begin a goroutine, or to be closed
@@ -47,12 +47,13 @@ func New(cfg Config) (*Transport, error) {
 	if wrong != nil {
 		return nil, wrong
 	}
-	closed := make(chan struct{})
+	closed, n := make(chan struct{}), newNetwork(cfg)
 	return &Transport{
 		cfg:     cfg,
 		health:  health,
 		rules:   tries.Rules{MaxRetries: cfg.MaxRetries, Patience: patience(cfg.TryTimeout), Closed: closed},
-		network: newNetwork(cfg),
+		network: n,
+		outside: newOutside(cfg.Outside, n),
 		drained: make(chan struct{}),
 		closed:  closed,
 	}, nil
@@ -65,8 +66,13 @@ func New(cfg Config) (*Transport, error) {
 //
 // An https URL goes to the instances whose entries say that they speak TLS, an http
 // URL to the others. A request that no instance answered gives an *Error. One whose
-// URL has a port, a user, or another scheme is refused with a plain error.
+// URL names no service (a port, a dot, an address, localhost), has a user, or another
+// scheme is refused with a plain error that says so, unless its host is one of
+// Config.Outside.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL != nil && t.outside.has(r.URL.Host) {
+		return t.sendOutside(r)
+	}
 	to, err := keyOf(r)
 	if err != nil {
 		closeBody(r)
@@ -94,12 +100,10 @@ func keyOf(r *http.Request) (routeKey, error) {
 		problem = fmt.Sprintf("has scheme %q; want http or https", u.Scheme)
 	case u.User != nil:
 		problem = "has a user; want none"
-	case u.Host == "":
-		problem = "has no host; want the name of a service"
-	case strings.ContainsAny(u.Host, ":[]"):
-		problem = fmt.Sprintf("has host %q; want the name of a service, without a port", u.Host)
 	default:
-		return routeKey{u.Host, u.Scheme == "https"}, nil
+		if problem = notService(u.Host); problem == "" {
+			return routeKey{u.Host, u.Scheme == "https"}, nil
+		}
 	}
 	return routeKey{}, fmt.Errorf("httpmesh: URL %s %s", u.Redacted(), problem)
 }
@@ -208,6 +212,9 @@ func (t *Transport) CloseIdleConnections() {
 		r.(*route).closeIdleConnections()
 		return true
 	})
+	if t.outside != nil {
+		t.outside.pool.CloseIdleConnections()
+	}
 }
 
 // Shutdown refuses new requests, with an error that wraps catalog.ErrClosed,

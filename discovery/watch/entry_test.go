@@ -55,7 +55,7 @@ func TestEntryFieldsFallBack(t *testing.T) {
 			e.Checks[0].Status = "critical"
 		}, func(i catalog.Instance) any { return i.Weight }, 10},
 		"another case of the name": {func(e *api.ServiceEntry) { e.Service.Service = "Order" }, func(i catalog.Instance) any { return i.Service }, "Order"},
-		"a proxy": {func(e *api.ServiceEntry) { e.Service.Kind = api.ServiceKindConnectProxy }, func(i catalog.Instance) any { return i.Kind }, "connect-proxy"},
+		"a proxy":                  {func(e *api.ServiceEntry) { e.Service.Kind = api.ServiceKindConnectProxy }, func(i catalog.Instance) any { return i.Kind }, "connect-proxy"},
 		"a named port": {func(e *api.ServiceEntry) {
 			e.Service.Port = 0
 			e.Service.Ports = api.ServicePorts{{Name: "admin", Port: 81}, {Name: "http", Port: 82, Default: true}}
