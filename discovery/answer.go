@@ -20,6 +20,14 @@ import (
 // ErrNoInstance it says nothing about the service.
 var ErrNoAnswer = errors.New("no answer so far")
 
+// ErrEnterprise is the error, wrapped, of a Consul that knows no namespaces and no
+// partitions, its community edition, when Config.Consul names one.
+var ErrEnterprise = consul.ErrEnterprise
+
+// ErrNoDatacenter is the error, wrapped, of a Consul that does not know the
+// datacenter that Config.Consul names, or can't reach it.
+var ErrNoDatacenter = consul.ErrNoPath
+
 // noticeAfter is how long the first answer about a service may take before the log
 // says so.
 const noticeAfter = 900 * time.Millisecond
@@ -117,6 +125,10 @@ func advice(err error) string {
 	const elsewhere = "set Config.Consul.Address or CONSUL_HTTP_ADDR"
 	text := err.Error()
 	switch code := consul.StatusCode(err); {
+	case errors.Is(err, ErrEnterprise):
+		return "leave Config.Consul.Namespace and Partition empty, and CONSUL_NAMESPACE and CONSUL_PARTITION, or use Consul Enterprise"
+	case errors.Is(err, ErrNoDatacenter):
+		return "see that the name is right and that its servers are joined: consul members -wan"
 	case consul.Denied(err), strings.Contains(text, "token"):
 		return "give it a token with service:read and node:read: Config.Consul.Token, TokenFile or CONSUL_HTTP_TOKEN"
 	case strings.Contains(text, "leader"):

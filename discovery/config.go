@@ -89,8 +89,9 @@ type Consul struct {
 	// Datacenter to watch. Empty means the agent's own, to which registrations
 	// always go.
 	Datacenter string
-	// Namespace and Partition of Consul Enterprise. Empty means CONSUL_NAMESPACE
-	// and CONSUL_PARTITION.
+	// Namespace and Partition of Consul Enterprise, as which they are sent with each
+	// question. Empty means CONSUL_NAMESPACE and CONSUL_PARTITION. The community
+	// edition refuses every name: ErrEnterprise.
 	Namespace, Partition string
 	// DialTimeout bounds the making of a connection to the agent. 0 means 2s for
 	// watches and 500ms for registrations. Shorter finds a dead agent sooner,

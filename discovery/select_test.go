@@ -3,6 +3,7 @@ package discovery_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/consultest"
+	"github.com/rollcall-mesh/rollcall/discovery/registration"
 	"github.com/rollcall-mesh/rollcall/discovery/watch"
 )
 
@@ -198,4 +200,36 @@ func TestWhatIsDeselectedLeavesAtOnceAndIsNotMissing(t *testing.T) {
 			t.Errorf("Consul was asked %d times; want one watch", asked)
 		}
 	})
+}
+
+func TestPlaceThatConsulDoesNotHaveIsANamedError(t *testing.T) {
+	t.Parallel()
+	addr := consultest.Real(t).Addr()
+	quiet := slog.New(slog.DiscardHandler)
+	for name, c := range map[string]struct {
+		consul discovery.Consul
+		want   error
+		advice string
+	}{
+		"namespace":  {discovery.Consul{Namespace: "team"}, discovery.ErrEnterprise, "leave Config.Consul.Namespace"},
+		"partition":  {discovery.Consul{Partition: "default"}, discovery.ErrEnterprise, "leave Config.Consul.Namespace"},
+		"datacenter": {discovery.Consul{Datacenter: "nowhere"}, discovery.ErrNoDatacenter, "consul members -wan"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.consul.Address = addr
+			mesh := open(t, discovery.Config{Consul: c.consul, InitialFetchTimeout: 500 * time.Millisecond, Log: quiet})
+			_, err := mesh.Latest(t.Context(), "order")
+			if !errors.Is(err, c.want) || !errors.Is(err, discovery.ErrNoAnswer) || !strings.Contains(err.Error(), c.advice) {
+				t.Errorf("watching: got %v; want %v, and %q", err, c.want, c.advice)
+			}
+			if name == "datacenter" {
+				return // an agent registers in its own
+			}
+			registered, err := mesh.Register(registration.Config{Service: "order", Port: 80, Host: "10.0.0.1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the refusal in the registration's status", func() bool { return errors.Is(registered.Status().Err, c.want) })
+		})
+	}
 }

@@ -3,6 +3,7 @@ package consul
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -57,15 +58,35 @@ func Unreachable(err error) bool {
 	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// Clip returns err with the body of Consul's refusal cut to a line's length:
-// a proxy before Consul may answer with pages of HTML.
+// ErrEnterprise is the error, wrapped, of a call that names a namespace or a
+// partition to Consul's community edition, whose names for them ("default" too)
+// it refuses.
+var ErrEnterprise = errors.New("Consul's community edition knows no namespaces and no partitions") //nolint:staticcheck // a name begins it
+
+// ErrNoPath is the error, wrapped, of a call for a datacenter that Consul does not
+// know, or can't reach.
+var ErrNoPath = errors.New("Consul has no way to the datacenter") //nolint:staticcheck // a name begins it
+
+// Clip returns err with the body of Consul's refusal cut to a line's length: a
+// proxy before Consul may answer with pages of HTML. A refusal that has a name
+// here wraps it.
 func Clip(err error) error {
 	const most = 200
 	status, ok := errors.AsType[api.StatusError](err)
-	if !ok || len(status.Body) <= most {
+	if !ok {
 		return err
 	}
-	return api.StatusError{Code: status.Code, Body: clip.To(most, status.Body)}
+	if len(status.Body) > most {
+		err = api.StatusError{Code: status.Code, Body: clip.To(most, status.Body)}
+	}
+	// The words of Consul 1.22.
+	switch {
+	case status.Code == http.StatusBadRequest && strings.Contains(status.Body, "are a Consul Enterprise feature"):
+		return fmt.Errorf("%w: %w", ErrEnterprise, err)
+	case status.Code == http.StatusInternalServerError && strings.Contains(status.Body, "No path to datacenter"):
+		return fmt.Errorf("%w: %w", ErrNoPath, err)
+	}
+	return err
 }
 
 // The bounds of Backoff.
