@@ -210,14 +210,15 @@ func (m *Mesh) Shutdown(ctx context.Context) error {
 	m.mu.Lock()
 	views := slices.Collect(maps.Keys(m.views))
 	m.mu.Unlock()
-	errs := make([]error, len(views), len(views)+2)
+	errs := make([]error, len(views)+2)
 	var ending sync.WaitGroup
 	for n, v := range views {
 		ending.Go(func() { errs[n] = v.Shutdown(ctx) })
 	}
-	errs = append(errs, m.transport.Shutdown(ctx))
+	errs[len(views)] = m.transport.Shutdown(ctx)
 	ending.Wait()
-	return errors.Join(append(errs, m.Close())...)
+	errs[len(views)+1] = m.Close()
+	return errors.Join(errs...)
 }
 
 // Close deregisters what was registered and is not closed yet, ends the watches
