@@ -2,13 +2,16 @@ package discovery
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/consul/api"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/failover"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
 	"github.com/rollcall-mesh/rollcall/discovery/mtls"
@@ -35,6 +38,9 @@ type Config struct {
 	// instances are watched; see Mesh.Select for more than one selection of a
 	// service.
 	Select map[string]catalog.Selection
+	// Failover names other datacenters, whose instances are asked when none is left
+	// here. Zero means none.
+	Failover Failover
 	// InitialFetchTimeout is how long a request waits for Consul's first answer
 	// about a service; from then on the last set is used, however old. 0 means
 	// 5s, negative means for as long as its context allows. Longer bridges a
@@ -105,12 +111,32 @@ type Consul struct {
 	Client *api.Client
 }
 
+// Failover says which datacenters stand in for this one, see package failover.
+type Failover struct {
+	// Datacenters by their names in Consul, in the order in which they stand in: the
+	// first that has a ready instance of a service. Their instances are asked at
+	// their WAN address. Each costs Consul as much as this one, at rest 8 questions a
+	// minute for each service in use. nil means that none does.
+	Datacenters []string
+	// StaleFor is how old the last proof of another datacenter's set may be for it to
+	// be used. 0 means 5m. Longer outlives a longer cut between the datacenters; its
+	// addresses may meanwhile be others'.
+	StaleFor time.Duration
+	// Settle is how long this datacenter must have had a ready instance without a
+	// break for the others to be asked no more. 0 means 10s.
+	Settle time.Duration
+}
+
+// defaultFarStaleFor is for Failover.StaleFor.
+const defaultFarStaleFor = 5 * time.Minute
+
 // Trace is a Trace for each room; nil ones are skipped.
 type Trace struct {
 	Watch        *watch.Trace
 	Registration *registration.Trace
 	HTTP         *httpmesh.Trace
 	TLS          *mtls.Trace
+	Failover     *failover.Trace
 }
 
 // defaultInitialFetchTimeout leaves time for a Consul that is just being started.
@@ -132,6 +158,9 @@ func (c Config) validate() error {
 		{c.Watch.Log != nil, "Watch.Log is set; want Log"},
 		{c.Source != nil && len(c.Follow) > 0, "Follow is set beside Source; want one of them, since a Source follows by itself"},
 		{c.Source != nil && !reflect.ValueOf(c.Watch).IsZero(), "Watch is set beside Source; want one of them, since a Source is not watched"},
+		{c.Source != nil && len(c.Failover.Datacenters) > 0, "Failover is set beside Source; want one of them, since a Source is not watched"},
+		{slices.Contains(c.Failover.Datacenters, ""), "Failover.Datacenters has an empty name; want a datacenter's"},
+		{c.Failover.StaleFor < 0, fmt.Sprintf("Failover.StaleFor is %s; want 0 or more", c.Failover.StaleFor)},
 		{c.Source != nil && c.InitialFetchTimeout != 0, "InitialFetchTimeout is set beside Source; want one of them, since a Source waits by itself"},
 	} {
 		if wrong.is {

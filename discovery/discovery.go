@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/failover"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
 	"github.com/rollcall-mesh/rollcall/discovery/mtls"
@@ -34,6 +35,8 @@ type Mesh struct {
 	whole     catalog.Source // whatever is selected
 	watcher   *watch.Watcher // nil if Config.Source was given
 	identity  *mtls.Identity // nil: Config.TLS is zero
+	far       []*watch.Watcher
+	failover  *failover.Source // nil: there are no other datacenters
 	sending   httpmesh.Config
 	selection func(service string) catalog.Selection
 	latest    catalog.Source // what transport sends to
@@ -97,9 +100,8 @@ func (m *Mesh) watch(cfg Config) error {
 	if following.Client = cfg.Consul.Client; following.Client == nil {
 		far := m.consul
 		far.Datacenter = cfg.Consul.Datacenter
-		if most := cfg.Watch.MaxQueries + otherConns; most > consul.DefaultMaxConns {
-			far.MaxConns = min(most, consul.MaxConns)
-		}
+		most := cmp.Or(cfg.Watch.MaxQueries, defaultQueries) + otherConns + len(cfg.Failover.Datacenters)*(farQueries+otherConns)
+		far.MaxConns = min(max(most, consul.DefaultMaxConns), consul.MaxConns)
 		client, closeIdle, err := consul.Open(far)
 		if err != nil {
 			return err
@@ -117,6 +119,12 @@ func (m *Mesh) watch(cfg Config) error {
 	if err := watcher.Pin(cfg.Follow...); err != nil {
 		return fmt.Errorf("services to Follow: %w", err)
 	}
+	if len(cfg.Failover.Datacenters) > 0 {
+		if err := m.lookFar(cfg, following); err != nil {
+			return err
+		}
+		first.Source = m.failover
+	}
 	return nil
 }
 
@@ -131,8 +139,36 @@ func (m *Mesh) identify(cfg mtls.Config) error {
 	return nil
 }
 
-// otherConns is how many connections a watch needs besides Watch.MaxQueries.
-const otherConns = 16
+// lookFar watches the other datacenters too.
+func (m *Mesh) lookFar(cfg Config, following watch.Config) error {
+	over := failover.Config{Local: m.watcher, Settle: cfg.Failover.Settle, Trace: m.trace.Failover, Log: m.log}
+	for _, name := range cfg.Failover.Datacenters {
+		following.Datacenter, following.StaleFor = name, cmp.Or(cfg.Failover.StaleFor, defaultFarStaleFor)
+		following.Dir, following.MaxQueries = "", farQueries
+		// What is told by the name of the service alone is of this datacenter.
+		following.Trace, following.Log = nil, m.log.With("datacenter", name)
+		watcher, err := watch.New(following)
+		if err != nil {
+			return err
+		}
+		m.far = append(m.far, watcher)
+		if err := watcher.Pin(cfg.Follow...); err != nil {
+			return err
+		}
+		over.Others = append(over.Others, failover.Datacenter{Name: name, Source: watcher})
+	}
+	var err error
+	m.failover, err = failover.New(over)
+	return err
+}
+
+const (
+	// otherConns is how many connections a watch needs besides Watch.MaxQueries.
+	otherConns = 16
+	// defaultQueries is Watch.MaxQueries where it is 0, farQueries that of another
+	// datacenter's watch.
+	defaultQueries, farQueries = 64, 32
+)
 
 // Client returns an HTTP client for the mesh: the host of a URL is a service
 // name, without a port. It has no timeout of its own: give each request a
@@ -161,7 +197,13 @@ func (m *Mesh) snapshots() []*catalog.Snapshot {
 	if m.root.watcher == nil {
 		return nil
 	}
-	return m.root.watcher.Snapshots()
+	all := m.root.watcher.Snapshots()
+	if m.root.failover != nil {
+		for n, s := range all {
+			all[n] = cmp.Or(m.root.failover.Current(s.Service()), s)
+		}
+	}
+	return all
 }
 
 // Register begins an instance's life in Consul, over connections that the
@@ -252,6 +294,12 @@ func (m *Mesh) close() error {
 	}
 	if m.transport != nil {
 		errs = append(errs, m.transport.Close())
+	}
+	if m.failover != nil {
+		errs = append(errs, m.failover.Close())
+	}
+	for _, w := range m.far {
+		errs = append(errs, w.Close())
 	}
 	if m.watcher != nil {
 		errs = append(errs, m.watcher.Close())

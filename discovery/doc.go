@@ -22,6 +22,7 @@
 //
 // The rooms, each of use on its own: catalog (the words), watch (keeps
 // snapshots true to Consul), registration (keeps an instance's entry in Consul
-// true), balancer (chooses), outlier (ejects instances that fail), httpmesh
-// (sends), mtls (a TLS identity true to its files), kitmesh (the go-kit face), consultest (a Consul inside a test).
+// true), failover (other datacenters stand in), balancer (chooses), outlier (ejects
+// instances that fail), httpmesh (sends), mtls (a TLS identity true to its files),
+// kitmesh (the go-kit face), consultest (a Consul inside a test).
 package discovery

@@ -44,6 +44,7 @@ type InstanceStatus struct {
 	State        catalog.State   `json:"state"`
 	Reason       string          `json:"reason,omitempty"`
 	Weight       int             `json:"weight"`
+	Reserve      bool            `json:"reserve,omitempty"`      // of another datacenter, and asked when no other is left
 	MissingUntil time.Time       `json:"missing_until,omitzero"` // zero: it is in the catalog
 	InFlight     int             `json:"in_flight"`
 	Deselected   bool            `json:"deselected,omitempty"` // Config.Select leaves it out
@@ -129,7 +130,7 @@ func statusOf(set *catalog.Snapshot, selection catalog.Selection, balancers []*b
 func instanceStatus(i catalog.Instance, e *balancer.Endpoint, now time.Time) InstanceStatus {
 	s := InstanceStatus{
 		ID: i.ID, Node: i.Node, Addr: i.Addr(), State: i.State, Reason: i.Reason, Weight: i.Weight,
-		MissingUntil: i.MissingUntil,
+		Reserve: i.Reserve, MissingUntil: i.MissingUntil,
 	}
 	if e == nil {
 		return s

@@ -94,8 +94,9 @@ type set struct {
 	clock    *atomic.Uint64    // the balancer's virtual time
 	base     time.Time
 	known    []*Endpoint // in the order of the snapshot, whatever their state
-	all      []*Endpoint // those that may be sent to: those in use first, then the critical ones behind them
-	use      int         // how many of all are in use: the ready ones, or in panic mode the critical ones
+	all      []*Endpoint // those that may be sent to: those in use first, then the reserve, then the critical ones
+	use      int         // how many of all are in use: the ready ones, or the reserve, or in panic mode the critical ones
+	spares   int         // from which on all are critical ones behind others
 	sums     []uint64    // sums[i] is the weight of all up to i, i included; nil when all weights are equal
 	slack    uint64      // how far behind the clock an endpoint may be
 	counts   Counts      // but for Ejected
@@ -180,7 +181,7 @@ func superseded(s *catalog.Snapshot) bool {
 func (b *Balancer) build(s *catalog.Snapshot, known []*Endpoint, now time.Time) {
 	next := &set{snapshot: s, clock: &b.clock, base: b.base, known: known, all: make([]*Endpoint, 0, len(known))}
 	c := &next.counts
-	var critical []*Endpoint
+	var reserve, critical []*Endpoint
 	for _, e := range known {
 		i := e.instance.Load()
 		if i.State == catalog.StateUnknown || e.gone() {
@@ -191,6 +192,8 @@ func (b *Balancer) build(s *catalog.Snapshot, known []*Endpoint, now time.Time) 
 		}
 		c.Known++
 		switch {
+		case i.State.Ready() && i.Reserve:
+			reserve = append(reserve, e)
 		case i.State.Ready():
 			next.all = append(next.all, e)
 		case i.State == catalog.StateCritical:
@@ -201,12 +204,15 @@ func (b *Balancer) build(s *catalog.Snapshot, known []*Endpoint, now time.Time) 
 			c.Maintenance++
 		}
 	}
-	c.Ready, c.Critical = len(next.all), len(critical)
+	c.Ready, c.Critical = len(next.all)+len(reserve), len(critical)
 	c.Panic = c.Ready == 0 && c.Critical > 0
-	next.use = c.Ready
-	if c.Panic {
-		next.use = c.Critical
+	for _, next.use = range []int{len(next.all), len(reserve), len(critical)} {
+		if next.use > 0 {
+			break
+		}
 	}
+	next.all = append(next.all, reserve...)
+	next.spares = max(next.use, len(next.all))
 	next.all = append(next.all, critical...)
 	next.weigh()
 	b.admit(next)
@@ -228,7 +234,8 @@ func (b *Balancer) admit(s *set) {
 	}
 	for i, e := range s.all {
 		e.inUse = i < s.use
-		e.spare.Store(i >= s.use)
+		e.reserve.Store(i >= s.use && i < s.spares)
+		e.spare.Store(i >= s.spares)
 	}
 }
 

@@ -20,6 +20,7 @@ type Endpoint struct {
 	slot     atomic.Int32 // its index in the newest set; a hint, to be checked
 	dialing  atomic.Int32 // connections being made
 	stalled  atomic.Int32 // those of them that take too long
+	reserve  atomic.Bool  // of another datacenter, while one here is ready
 	spare    atomic.Bool  // critical while others are ready
 	excused  atomic.Bool  // ejected, and in use for the cap
 	// The latest answer to each group, or silence: in the upper half how many

@@ -18,6 +18,7 @@ const (
 	rankDialled      // a dial will tell whether it is there; no other request of it is under way
 	rankSuspect      // it has just failed or shed, or a dial to it hangs
 	rankBusy         // it is on trial, and has the one request that is for it
+	rankReserve      // of another datacenter, while one here is ready
 	rankOut          // ejected, or critical while others are ready
 	ranks
 )
@@ -30,6 +31,9 @@ func (e *Endpoint) rank(now time.Time) rank {
 	state := e.health.State(now)
 	if state == outlier.Ejected && !e.excused.Load() {
 		return rankOut
+	}
+	if e.reserve.Load() {
+		return rankReserve
 	}
 	if state == outlier.Suspect || e.stalled.Load() > 0 {
 		return rankSuspect
@@ -58,7 +62,7 @@ type Tier struct {
 
 // members returns those among which the tier's are.
 func (t Tier) members() []*Endpoint {
-	if t.rank == rankOut {
+	if t.rank >= rankReserve {
 		return t.set.all
 	}
 	return t.set.all[:t.set.use]

@@ -37,14 +37,31 @@ func NewFeed(service string) *Feed {
 // Publish makes a new snapshot of the instances, which the feed keeps: the
 // caller must not change them any more. at is the time of the answer; it does
 // not count as proof (see Confirm). After Close it does nothing.
-func (f *Feed) Publish(instances []Instance, at time.Time) {
+func (f *Feed) Publish(instances []Instance, at time.Time) { f.publish(instances, at, f, 0) }
+
+// PublishFrom is Publish for a set that was made from another source's snapshot: it
+// is as fresh as that one is, whatever the feed was told.
+func (f *Feed) PublishFrom(s *Snapshot, instances []Instance, at time.Time) {
+	f.publish(instances, at, made{f, s}, s.deselected)
+}
+
+// made is the origin of a snapshot that was made from another.
+type made struct {
+	feed *Feed
+	from *Snapshot
+}
+
+func (m made) newest(string) *Snapshot       { return m.feed.Current() }
+func (m made) freshness() (time.Time, error) { return m.from.Freshness() }
+
+func (f *Feed) publish(instances []Instance, at time.Time, from origin, deselected int) {
 	slices.SortFunc(instances, func(a, b Instance) int {
 		if c := strings.Compare(a.ID, b.ID); c != 0 {
 			return c
 		}
 		return strings.Compare(a.Node, b.Node)
 	})
-	next := &Snapshot{service: f.service, instances: instances, at: at, superseded: make(chan struct{}), origin: f}
+	next := &Snapshot{service: f.service, instances: instances, at: at, superseded: make(chan struct{}), origin: from, deselected: deselected}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed != nil {

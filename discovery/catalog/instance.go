@@ -90,6 +90,9 @@ type Instance struct {
 	// State is the worst of its checks, Reason the output of that check.
 	State  State
 	Reason string
+	// Reserve is set for an instance that is asked when no other is left: none is
+	// ready, or each that is has failed the request. See package failover.
+	Reserve bool
 	// MissingUntil is zero for an instance that the registry's last answer
 	// held. Otherwise the instance has vanished from it, and is used as if it
 	// were still there until this time, or for longer while the registry can't

@@ -49,6 +49,21 @@ func freePorts() (ports, error) {
 	return p, nil
 }
 
+// findWAN finds a port for gossip with other datacenters.
+func (p *ports) findWAN() (err error) {
+	for range 100 {
+		n := firstPort + rand.IntN(lastPort-firstPort+1)
+		if n == p.HTTP || n == p.Server || n == p.SerfLAN {
+			continue
+		}
+		if err = free(n); err == nil {
+			p.SerfWAN = n
+			return nil
+		}
+	}
+	return err
+}
+
 // free reports why a port can't be had, for TCP and, as Serf wants it, UDP.
 func free(port int) error {
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -22,14 +23,16 @@ import (
 // client agent of one (see Agent). Its methods are for the test's own goroutine,
 // and end the test when they fail.
 type Server struct {
-	t      testing.TB
-	binary string
-	dir    string
-	token  string  // "" means that there are no ACLs
-	of     *Server // nil for a server, else the one that the client agent has joined
-	ports  ports
-	beside []*Server // client agents
-	run    *process  // nil while none runs
+	t          testing.TB
+	binary     string
+	dir        string
+	token      string  // "" means that there are no ACLs
+	of         *Server // nil for a server, else the one that the client agent has joined
+	wan        bool    // it may be joined to other datacenters
+	datacenter string
+	ports      ports
+	beside     []*Server // client agents
+	run        *process  // nil while none runs
 
 	mu         sync.Mutex // guards what follows
 	transports []*http.Transport
@@ -73,9 +76,41 @@ func realWith(t testing.TB, token string) *Server {
 		}
 		binary = found
 	}
-	s := &Server{t: t, binary: binary, dir: t.TempDir(), token: token}
+	s := &Server{t: t, binary: binary, dir: t.TempDir(), token: token, datacenter: Datacenter}
 	s.begin()
 	return s
+}
+
+// OtherDatacenter starts the server of another datacenter, which is joined to this
+// one: each answers questions about the other. It ends with the test.
+func (s *Server) OtherDatacenter(name string) *Server {
+	s.t.Helper()
+	o := &Server{t: s.t, binary: s.binary, dir: s.t.TempDir(), token: s.token, datacenter: name}
+	for _, side := range []*Server{s, o} {
+		side.wan = true
+	}
+	s.Restart() // with a port for the other one
+	o.begin()
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	tick := time.NewTicker(25 * time.Millisecond)
+	defer tick.Stop()
+	for _, ask := range []struct{ of, about *Server }{{s, o}, {o, s}} {
+		client, q := ask.of.Client(), (&api.QueryOptions{Datacenter: ask.about.datacenter}).WithContext(ctx)
+		joined := ask.of.Client().Agent().Join(ask.about.gossipWAN(), true)
+		for {
+			nodes, _, err := client.Catalog().Nodes(q)
+			if err == nil && len(nodes) > 0 {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				s.t.Fatalf("consultest: %s does not answer about %s within %v: %v", ask.of.datacenter, ask.about.datacenter, startLimit, errors.Join(err, joined))
+			case <-tick.C:
+			}
+		}
+	}
+	return o
 }
 
 // Agent starts a client agent, as each machine of a cluster has one: it has no
@@ -83,7 +118,7 @@ func realWith(t testing.TB, token string) *Server {
 // AgentNodeName. It ends with the test.
 func (s *Server) Agent() *Server {
 	s.t.Helper()
-	a := &Server{t: s.t, binary: s.binary, dir: s.t.TempDir(), of: s, token: s.token}
+	a := &Server{t: s.t, binary: s.binary, dir: s.t.TempDir(), of: s, token: s.token, datacenter: s.datacenter}
 	a.begin()
 	s.beside = append(s.beside, a)
 	return a
@@ -230,9 +265,18 @@ func (s *Server) others() []string {
 
 func (s *Server) gossip() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.ports.SerfLAN)) }
 
+func (s *Server) gossipWAN() string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.ports.SerfWAN))
+}
+
 func (s *Server) start() error {
+	if s.wan && s.ports.SerfWAN < 0 {
+		if err := s.ports.findWAN(); err != nil {
+			return err
+		}
+	}
 	settings := map[string]any{
-		"node_name": s.node(), "datacenter": Datacenter,
+		"node_name": s.node(), "datacenter": s.datacenter,
 		"bind_addr": "127.0.0.1", "client_addr": "127.0.0.1", "advertise_addr": "127.0.0.1",
 		"data_dir": s.data(), "ports": s.ports, "log_level": "warn", "disable_update_check": true,
 		"leave_on_terminate": false, "skip_leave_on_interrupt": true,

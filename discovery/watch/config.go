@@ -36,6 +36,10 @@ type Config struct {
 	// used. 0 means 24h, or StaleFor if that is shorter. Longer bridges a longer
 	// stop of everything; the addresses in it may meanwhile be others'.
 	DirMaxAge time.Duration
+	// Datacenter to ask, another than the agent's own: its instances are given with
+	// the address that is tagged "wan", where they have one. Empty means the client's,
+	// and addresses as they are.
+	Datacenter string
 	// Trace is called when something happens. nil means that nothing is.
 	Trace *Trace
 	// Log gets what no caller asked for: a service lost and found, instances

@@ -15,9 +15,9 @@ import (
 // output holds whole pages.
 const maxReason = 512
 
-// instanceOf makes an instance of an entry about the service. The error says
-// why it can't be used.
-func instanceOf(service string, e *api.ServiceEntry) (catalog.Instance, *catalog.InvalidError) {
+// instanceOf makes an instance of an entry about the service; far tells that it
+// is in another datacenter. The error says why it can't be used.
+func instanceOf(service string, far bool, e *api.ServiceEntry) (catalog.Instance, *catalog.InvalidError) {
 	var i catalog.Instance
 	bad := func(field, problem string) (catalog.Instance, *catalog.InvalidError) {
 		return i, &catalog.InvalidError{ID: i.ID, Field: field, Problem: problem}
@@ -34,6 +34,9 @@ func instanceOf(service string, e *api.ServiceEntry) (catalog.Instance, *catalog
 	i.Node = e.Node.Node
 	if !strings.EqualFold(s.Service, service) { // Consul looks names up without regard to case
 		return bad("Service", fmt.Sprintf("is %.80q; want %q", s.Service, service))
+	}
+	if far {
+		toWAN(&i, e)
 	}
 	if i.Host == "" {
 		i.Host = e.Node.Address
@@ -66,6 +69,22 @@ func instanceOf(service string, e *api.ServiceEntry) (catalog.Instance, *catalog
 		return i, invalid
 	}
 	return i, nil
+}
+
+// toWAN gives the instance the address by which other datacenters reach it: its
+// own, or where it has none that of its node
+// (https://developer.hashicorp.com/consul/docs/reference/agent/configuration-file/general#translate_wan_addrs).
+func toWAN(i *catalog.Instance, e *api.ServiceEntry) {
+	if wan, ok := e.Service.TaggedAddresses["wan"]; ok && wan.Address != "" {
+		i.Host = wan.Address
+		if wan.Port != 0 {
+			i.Port = wan.Port
+		}
+		return
+	}
+	if wan := e.Node.TaggedAddresses["wan"]; i.Host == "" && wan != "" {
+		i.Host = wan
+	}
 }
 
 // judge returns the worst of the checks, and its output unless it passes. Of

@@ -22,7 +22,7 @@ func TestEntryBecomesAnInstance(t *testing.T) {
 		e.Service.Locality = &api.Locality{Region: "eu", Zone: "eu-1"}
 		e.Service.Weights = api.AgentWeights{Passing: 10, Warning: 3}
 	}, check(api.HealthWarning, "hot"))
-	got, err := instanceOf("order", e)
+	got, err := instanceOf("order", false, e)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestEntryFieldsFallBack(t *testing.T) {
 			e.Service.Ports = api.ServicePorts{{Name: "admin", Port: 81}, {Name: "http", Port: 82, Default: true}}
 		}, func(i catalog.Instance) any { return i.Port }, 82},
 	} {
-		i, err := instanceOf("order", entry("a", c.change))
+		i, err := instanceOf("order", false, entry("a", c.change))
 		if err != nil {
 			t.Errorf("%s: got %v", name, err)
 		} else if got := c.got(i); got != c.want {
@@ -176,7 +176,7 @@ func TestEntryThatComesTwiceCountsOnce(t *testing.T) {
 }
 
 func TestInvalidErrorOfTheCatalogIsPassedOn(t *testing.T) {
-	_, err := instanceOf("order", entry("a", func(e *api.ServiceEntry) { e.Service.Port = 0 }))
+	_, err := instanceOf("order", false, entry("a", func(e *api.ServiceEntry) { e.Service.Port = 0 }))
 	var invalid *catalog.InvalidError
 	if !errors.As(fmt.Errorf("x: %w", err), &invalid) || invalid.Field != "Port" || invalid.ID != "a" {
 		t.Errorf("got %v; want the catalog's error about Port", err)
@@ -204,6 +204,32 @@ func TestInstanceUnderTwoNodesIsOneAsItWasWrittenLast(t *testing.T) {
 			if i.Host != "10.0.0.9" && (i.Node != "second" || i.State != catalog.StatePassing) {
 				t.Errorf("got %+v; want it as it was written last", i)
 			}
+		}
+	}
+}
+
+func TestInstanceOfAnotherDatacenterHasItsWANAddress(t *testing.T) {
+	for want, change := range map[string]func(*api.ServiceEntry){
+		"198.51.100.7:8443": func(e *api.ServiceEntry) {
+			e.Service.TaggedAddresses = map[string]api.ServiceAddress{"wan": {Address: "198.51.100.7", Port: 8443}}
+		},
+		"198.51.100.7:80": func(e *api.ServiceEntry) {
+			e.Service.TaggedAddresses = map[string]api.ServiceAddress{"wan": {Address: "198.51.100.7"}}
+		},
+		"198.51.100.9:80": func(e *api.ServiceEntry) {
+			e.Service.Address, e.Node.TaggedAddresses = "", map[string]string{"wan": "198.51.100.9"}
+		},
+		"host-a:80": func(e *api.ServiceEntry) { e.Node.TaggedAddresses = map[string]string{"wan": "198.51.100.9"} },
+	} {
+		i, err := instanceOf("order", true, entry("a", change))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i.Addr() != want {
+			t.Errorf("got %s; want %s", i.Addr(), want)
+		}
+		if near, _ := instanceOf("order", false, entry("a", change)); near.Addr() == i.Addr() && want != "host-a:80" {
+			t.Errorf("in its own datacenter: got %s too", near.Addr())
 		}
 	}
 }

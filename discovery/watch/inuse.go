@@ -29,7 +29,7 @@ func (u *inUse) convert(a answer) []catalog.Instance {
 	at, written := make(map[catalog.Key]int, len(a.entries)), make([]uint64, 0, len(a.entries))
 	var refused map[string]string
 	for _, e := range a.entries {
-		i, invalid := instanceOf(u.service, e)
+		i, invalid := instanceOf(u.service, u.cfg.Datacenter != "", e)
 		if invalid == nil {
 			n, twice := at[i.Key()]
 			switch {

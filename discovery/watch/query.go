@@ -85,7 +85,7 @@ func (w *Watcher) ask(ctx context.Context, service string, q question) (a answer
 	}
 	defer place.leave()
 
-	var options api.QueryOptions
+	options := api.QueryOptions{Datacenter: w.cfg.Datacenter}
 	limit := quickLimit
 	switch k {
 	case fetch:
