@@ -127,6 +127,8 @@ func advice(err error) string {
 	switch code := consul.StatusCode(err); {
 	case errors.Is(err, ErrEnterprise):
 		return "leave Config.Consul.Namespace and Partition empty, and CONSUL_NAMESPACE and CONSUL_PARTITION, or use Consul Enterprise"
+	case strings.Contains(text, "boolean expression evaluator"):
+		return "correct the filter's expression"
 	case errors.Is(err, ErrNoDatacenter):
 		return "see that the name is right and that its servers are joined: consul members -wan"
 	case consul.Denied(err), strings.Contains(text, "token"):

@@ -33,7 +33,9 @@ type Mesh struct {
 	log       *slog.Logger
 	trace     Trace
 	whole     catalog.Source // whatever is selected
-	watcher   *watch.Watcher // nil if Config.Source was given
+	watcher   *watch.Watcher // nil if Config.Source was given, and in a view without a filter
+	following watch.Config   // the watcher's
+	first     *initial       // what bounds the wait for its first answer
 	identity  *mtls.Identity // nil: Config.TLS is zero
 	far       []*watch.Watcher
 	failover  *failover.Source // nil: there are no other datacenters
@@ -115,7 +117,8 @@ func (m *Mesh) watch(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	m.watcher, first.Source, m.whole = watcher, watcher, first
+	m.watcher, m.following, m.first = watcher, following, first
+	first.Source, m.whole = watcher, first
 	if err := watcher.Pin(cfg.Follow...); err != nil {
 		return fmt.Errorf("services to Follow: %w", err)
 	}
@@ -194,11 +197,12 @@ func (m *Mesh) Latest(ctx context.Context, service string) (*catalog.Snapshot, e
 // answer. Asking here does not keep a watch alive. It is empty when Config.Source was
 // given.
 func (m *Mesh) snapshots() []*catalog.Snapshot {
-	if m.root.watcher == nil {
+	watcher := cmp.Or(m.watcher, m.root.watcher)
+	if watcher == nil {
 		return nil
 	}
-	all := m.root.watcher.Snapshots()
-	if m.root.failover != nil {
+	all := watcher.Snapshots()
+	if m.root.failover != nil && watcher == m.root.watcher {
 		for n, s := range all {
 			all[n] = cmp.Or(m.root.failover.Current(s.Service()), s)
 		}

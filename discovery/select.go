@@ -2,12 +2,14 @@ package discovery
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+	"github.com/rollcall-mesh/rollcall/discovery/watch"
 )
 
 // selections returns the selection of each service; an error says what is wrong
@@ -36,7 +38,7 @@ func selections(by map[string]catalog.Selection) (func(service string) catalog.S
 // protocol, those that speak this one. "" means those of any protocol. It is for
 // clients of other protocols than the mesh's own: ask for it once and keep it.
 func (m *Mesh) Source(protocol string) catalog.Source {
-	return catalog.SelectBy(m.root.whole, func(service string) catalog.Selection {
+	return catalog.SelectBy(m.whole, func(service string) catalog.Selection {
 		s := m.selection(service)
 		s.Protocol = cmp.Or(s.Protocol, protocol)
 		return s
@@ -54,18 +56,50 @@ func (m *Mesh) Select(s catalog.Selection) (*Mesh, error) {
 		return nil, fmt.Errorf("discovery: %w", err)
 	}
 	root := m.root
-	v := &Mesh{root: root, log: root.log, trace: root.trace, sending: root.sending}
-	if err := v.send(func(string) catalog.Selection { return s }); err != nil {
-		return nil, err
+	v := &Mesh{root: root, log: root.log, trace: root.trace, sending: root.sending, whole: m.whole}
+	return v.begin(s)
+}
+
+// Filter returns a view of the mesh that asks the instances which an expression of
+// Consul's leaves, see watch.Config.Filter: where Select can say what is meant, that
+// is cheaper. Config.Select and Config.Failover do not hold in it. It watches the
+// services that are asked through it by itself, eight at a time; else it is as
+// Select's. An expression that Consul can't read is the trouble of each service.
+func (m *Mesh) Filter(expression string) (*Mesh, error) {
+	root := m.root
+	if root.watcher == nil {
+		return nil, errors.New("discovery: Filter needs Consul; the mesh has a Source of its own")
 	}
-	root.mu.Lock()
-	defer root.mu.Unlock()
-	if root.closed {
-		_ = v.transport.Close() // it has no connection
-		return nil, fmt.Errorf("discovery: select: %w", catalog.ErrClosed)
+	following := root.following
+	following.Filter, following.Dir, following.MaxQueries = expression, "", filterQueries
+	following.Trace, following.Log = nil, root.log.With("filter", expression)
+	watcher, err := watch.New(following)
+	if err != nil {
+		return nil, fmt.Errorf("discovery: %w", err)
 	}
-	root.views[v] = struct{}{}
-	return v, nil
+	first := &initial{Source: watcher, consul: root.first.consul, timeout: root.first.timeout, log: following.Log}
+	v := &Mesh{root: root, log: root.log, trace: root.trace, sending: root.sending, whole: first, watcher: watcher}
+	return v.begin(catalog.Selection{})
+}
+
+// filterQueries is Watch.MaxQueries of a view with a filter.
+const filterQueries = 8
+
+// begin makes the view one of its mesh's.
+func (m *Mesh) begin(s catalog.Selection) (*Mesh, error) {
+	if err := m.send(func(string) catalog.Selection { return s }); err != nil {
+		return nil, errors.Join(err, m.closeView())
+	}
+	m.root.mu.Lock()
+	closed := m.root.closed
+	if !closed {
+		m.root.views[m] = struct{}{}
+	}
+	m.root.mu.Unlock()
+	if closed {
+		return nil, errors.Join(fmt.Errorf("discovery: select: %w", catalog.ErrClosed), m.closeView())
+	}
+	return m, nil
 }
 
 // send makes what sends to the instances selected.
@@ -86,5 +120,12 @@ func (m *Mesh) closeView() error {
 	m.root.mu.Lock()
 	delete(m.root.views, m)
 	m.root.mu.Unlock()
-	return m.transport.Close()
+	var errs []error
+	if m.transport != nil {
+		errs = append(errs, m.transport.Close())
+	}
+	if m.watcher != nil {
+		errs = append(errs, m.watcher.Close())
+	}
+	return errors.Join(errs...)
 }

@@ -233,3 +233,38 @@ func TestPlaceThatConsulDoesNotHaveIsANamedError(t *testing.T) {
 		})
 	}
 }
+
+func TestViewWithAFilterHasWhatConsulLeaves(t *testing.T) {
+	t.Parallel()
+	_, addr := listen(t)
+	mesh := open(t, discovery.Config{Consul: discovery.Consul{Address: addr}, Log: slog.New(slog.DiscardHandler)})
+	for id, version := range map[string]string{"old": "1", "new": "2"} {
+		port := serve(t, "order", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, id) }))
+		registered, err := mesh.Register(registration.Config{Service: "order", ID: id, Host: "127.0.0.1", Port: port, Meta: map[string]string{"version": version}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := registered.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	view, err := mesh.Filter(`Service.Meta["version"] != "1"`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := asked(t, view); got != "new" {
+		t.Errorf("got %s; want new", got)
+	}
+	if got := asked(t, mesh); got != "new old" {
+		t.Errorf("the mesh: got %s; want both", got)
+	}
+	if s := view.Status().Services; len(s) != 1 || len(s[0].Instances) != 1 {
+		t.Errorf("got %+v; want what the view watches", s)
+	}
+	if err := view.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := open(t, discovery.Config{Source: new(catalog.Fixed)}).Filter("x"); err == nil {
+		t.Error("without Consul: got no error")
+	}
+}

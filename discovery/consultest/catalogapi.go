@@ -19,7 +19,7 @@ var entryFields = map[string]func(*api.ServiceEntry) string{
 func (a *Agent) getHealthService(r *http.Request) answer {
 	name := r.PathValue("name")
 	q := parseQuery(r)
-	keep, err := filter(q.params.Get("filter"), entryFields)
+	keep, err := filter(q.params.Get("filter"), entryFields, func(e *api.ServiceEntry) map[string]string { return e.Service.Meta })
 	switch {
 	case name == "":
 		err = badRequest("Missing service name")

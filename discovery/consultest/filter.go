@@ -28,7 +28,7 @@ func filter[T any](expr string, fields map[string]func(T) string, maps ...func(T
 			break
 		}
 		field := fields[m[1]]
-		if m[1] == "Meta" && len(maps) > 0 {
+		if (m[1] == "Meta" || m[1] == "Service.Meta") && len(maps) > 0 {
 			field = keyed(maps[0], m[2])
 		}
 		if field == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -36,6 +37,13 @@ type Config struct {
 	// used. 0 means 24h, or StaleFor if that is shorter. Longer bridges a longer
 	// stop of everything; the addresses in it may meanwhile be others'.
 	DirMaxAge time.Duration
+	// Filter is an expression of Consul's
+	// (https://developer.hashicorp.com/consul/api-docs/features/filtering) that
+	// Consul itself keeps instances out with, from all services: for what
+	// catalog.Selection can't say. Consul compares each instance for each answer. An
+	// instance that is in an answer no more is looked for without the filter, once,
+	// before it counts as missing. It can't be set beside Dir. Empty means none.
+	Filter string
 	// Datacenter to ask, another than the agent's own: its instances are given with
 	// the address that is tagged "wan", where they have one. Empty means the client's,
 	// and addresses as they are.
@@ -83,6 +91,8 @@ func (c Config) complete() (Config, error) {
 	switch {
 	case c.Client == nil:
 		return c, errors.New("watch: Client is nil; want a client of Consul's API")
+	case c.Filter != "" && c.Dir != "":
+		return bad("Dir", strconv.Quote(c.Dir)+" beside a Filter", "one of them, since files hold whole sets")
 	case c.Wait < 0 || c.Wait > longest:
 		return bad("Wait", c.Wait, "0 to 30s")
 	case c.AuditEvery < 0:

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hashicorp/consul/api"
+
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 )
 
@@ -52,6 +54,29 @@ func (u *inUse) convert(a answer) []catalog.Instance {
 	}
 	u.refused = refused
 	return set
+}
+
+// loses reports whether the answer lacks an instance that was there so far.
+func (u *inUse) loses(answer []catalog.Instance) bool {
+	return slices.ContainsFunc(absent(u.set, answer), func(i catalog.Instance) bool { return !i.Missing() })
+}
+
+// deselect takes those out of the set that Consul has and its filter keeps out.
+func (u *inUse) deselect(filtered, all []*api.ServiceEntry, now time.Time) (news bool) {
+	kept, there := u.keysOf(filtered), u.keysOf(all)
+	return u.publish(slices.DeleteFunc(slices.Clone(u.set), func(i catalog.Instance) bool {
+		return there[i.Key()] && !kept[i.Key()]
+	}), now)
+}
+
+func (u *inUse) keysOf(entries []*api.ServiceEntry) map[catalog.Key]bool {
+	keys := make(map[catalog.Key]bool, len(entries))
+	for _, e := range entries {
+		if i, invalid := instanceOf(u.service, u.cfg.Datacenter != "", e); invalid == nil {
+			keys[i.Key()] = true
+		}
+	}
+	return keys
 }
 
 // follow makes what follows upon the set, when Consul answered with these

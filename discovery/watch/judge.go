@@ -15,6 +15,7 @@ var (
 	errFiltered  = errors.New("not believed: Consul left out what our token may not read")
 	errBlindfold = errors.New("not believed: an empty answer to a call without a token, where Consul's default is deny")
 	errNotYet    = errors.New("not believed: an empty answer with index 1 means that Consul does not know yet")
+	errBehind    = errors.New("not believed: the answer without the filter is older than the one with it")
 	errNoContact = errors.New("not believed: the time since the server heard from its leader can't be read")
 	errNoIndex   = errors.New("the answer has no index: Consul is asked again and again instead of waited for")
 )
@@ -51,6 +52,9 @@ func (l *loop) judge(a answer) step {
 		h.index = 0
 		return step{kind: confirm, after: l.pace.take(now, false)}
 	}
+	if a.kind == whole {
+		return l.compare(*l.filtered, a)
+	}
 	set := l.inUse.convert(a)
 	if a.kind != confirm {
 		if a.meta.ResultsFilteredByACLs || len(set) == 0 && l.holds() {
@@ -62,6 +66,11 @@ func (l *loop) judge(a answer) step {
 			l.save(l.inUse.followPart(set, rule{now: now, grace: l.w.cfg.MissingFor, final: true}))
 		}
 		return l.retry(a, err)
+	}
+
+	if l.w.cfg.Filter != "" && !a.compared && l.inUse.loses(set) {
+		l.filtered = &a
+		return step{kind: whole}
 	}
 
 	// Proof comes before the set, so that no reader sees a set without any.
@@ -85,6 +94,20 @@ func (l *loop) judge(a answer) step {
 	}
 	l.backoff.Reset()
 	return step{kind: block, after: l.pace.take(now, news)}
+}
+
+// compare takes what the filter keeps out, and is there still, out of the set: it
+// has not vanished. The rest of the filtered answer is judged as ever.
+func (l *loop) compare(filtered, a answer) step {
+	switch {
+	case !a.meta.KnownLeader:
+		return l.retry(a, errNoLeader)
+	case a.meta.LastIndex < filtered.meta.LastIndex:
+		return l.retry(a, errBehind)
+	}
+	l.save(l.inUse.deselect(filtered.entries, a.entries, time.Now()))
+	filtered.compared = true
+	return l.judge(filtered)
 }
 
 // replay is how long after the first answer of all an instance that vanishes is not

@@ -21,6 +21,7 @@ type loop struct {
 	disk     disk
 	audits   audits
 	history  history
+	filtered *answer // waits for an unfiltered one, to be compared with
 	hold     hold
 	backoff  consul.Backoff
 	pace     pace

@@ -20,6 +20,9 @@ const (
 	block
 	// confirm asks the leader, at once: index 0, not stale, not streamed.
 	confirm
+	// whole asks the leader without our filter, whether what it keeps out is still
+	// there.
+	whole
 	// audit asks for nothing but the index. It costs Consul little, is never
 	// streamed, and so proves what a streamed answer does not.
 	audit
@@ -59,8 +62,10 @@ type answer struct {
 	// blindfold is set when we may not see the service at all: an empty answer
 	// means nothing then.
 	blindfold bool
-	err       error
-	early     <-chan struct{} // closed by a Retry since the question was asked
+	// compared is set when it has been compared with an unfiltered one.
+	compared bool
+	err      error
+	early    <-chan struct{} // closed by a Retry since the question was asked
 }
 
 // question is one to Consul.
@@ -86,6 +91,9 @@ func (w *Watcher) ask(ctx context.Context, service string, q question) (a answer
 	defer place.leave()
 
 	options := api.QueryOptions{Datacenter: w.cfg.Datacenter}
+	if k != whole && k != audit {
+		options.Filter = w.cfg.Filter
+	}
 	limit := quickLimit
 	switch k {
 	case fetch:
@@ -97,7 +105,7 @@ func (w *Watcher) ask(ctx context.Context, service string, q question) (a answer
 			options.WaitTime = min(options.WaitTime, q.longest)
 		}
 		limit = options.WaitTime + options.WaitTime/16 + slack
-	case confirm:
+	case confirm, whole:
 	case audit:
 		options.AllowStale = true
 		limit = auditLimit
