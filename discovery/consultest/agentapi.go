@@ -56,6 +56,7 @@ func (a *Agent) getServices(r *http.Request) answer {
 func (a *Agent) seen(s *localService) *api.AgentService {
 	v := s.AgentService
 	v.Datacenter = Datacenter
+	v.Port = v.DefaultPort()
 	if v.Weights.Passing == 0 {
 		v.Weights.Passing = 1
 	}

@@ -254,6 +254,7 @@ func (c *catalog) entries(service string) []*api.ServiceEntry {
 		for _, s := range n.services {
 			if strings.EqualFold(s.Service, service) {
 				node, service := n.Node, *s
+				service.Port = service.DefaultPort()
 				service.Proxy, service.Connect = &api.AgentServiceConnectProxyConfig{}, &api.AgentServiceConnect{}
 				out = append(out, &api.ServiceEntry{Node: &node, Service: &service, Checks: n.checksOf(s.ID)})
 			}

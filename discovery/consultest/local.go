@@ -50,6 +50,9 @@ func (a *Agent) register(r *api.AgentServiceRegistration, replace bool, token st
 	if r.Address == "0.0.0.0" || r.Address == "::" || r.Address == "[::]" {
 		return badRequest("Invalid service address")
 	}
+	if err := validPorts(r); err != "" {
+		return badRequest("Validation failed: 1 error occurred:\n\t* %s\n\n", err)
+	}
 	if r.ID == "" {
 		r.ID = r.Name
 	}
@@ -88,6 +91,17 @@ func (a *Agent) register(r *api.AgentServiceRegistration, replace bool, token st
 	return nil
 }
 
+// validPorts says in Consul's words what is wrong with the named ports, if anything.
+func validPorts(r *api.AgentServiceRegistration) string {
+	if r.Port != 0 && len(r.Ports) > 0 {
+		return "Cannot set both Port and Ports"
+	}
+	if len(r.Ports) > 0 && !r.Ports.HasDefault() {
+		return "One of the Ports must be marked as Default"
+	}
+	return ""
+}
+
 // agentService fills in what Consul adds to a registration.
 func agentService(r *api.AgentServiceRegistration) api.AgentService {
 	s := api.AgentService{
@@ -114,7 +128,7 @@ func agentService(r *api.AgentServiceRegistration) api.AgentService {
 		}
 		for _, key := range []string{"lan_" + family, "wan_" + family} {
 			if _, ok := s.TaggedAddresses[key]; !ok {
-				s.TaggedAddresses[key] = api.ServiceAddress{Address: r.Address, Port: r.Port}
+				s.TaggedAddresses[key] = api.ServiceAddress{Address: r.Address, Port: s.DefaultPort()}
 			}
 		}
 	}

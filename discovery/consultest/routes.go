@@ -28,6 +28,7 @@ func (a *Agent) routes() *http.ServeMux {
 	handle("PUT /v1/agent/check/pass/{id...}", a.putResult("passing"))
 	handle("PUT /v1/agent/check/warn/{id...}", a.putResult("warning"))
 	handle("PUT /v1/agent/check/fail/{id...}", a.putResult("critical"))
+	handle("PUT /v1/agent/check/register", a.putCheckRegister)
 	handle("PUT /v1/agent/check/deregister/{id...}", a.putCheckDeregister)
 
 	handle("GET /v1/health/service/{name...}", a.getHealthService)

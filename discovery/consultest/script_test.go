@@ -138,6 +138,51 @@ func script() []step {
 		{"end of the node's", errOf(func(s side) error { return agent(s).DisableNodeMaintenance() })},
 		{"maintenance of nobody", errOf(func(s side) error { return agent(s).EnableServiceMaintenance("nobody", "") })},
 
+		{"a check of its own", errOf(func(s side) error {
+			return agent(s).CheckRegister(&api.AgentCheckRegistration{ID: "order-2:late", Name: "late", Notes: "n", ServiceID: "order-2", AgentServiceCheck: api.AgentServiceCheck{TTL: "1h", Status: "warning"}})
+		})},
+		{"health with it", health},
+		{"a check of nobody", errOf(func(s side) error {
+			return agent(s).CheckRegister(&api.AgentCheckRegistration{Name: "late", ServiceID: "nobody", AgentServiceCheck: api.AgentServiceCheck{TTL: "1h"}})
+		})},
+		{"a check without a name", errOf(func(s side) error {
+			return agent(s).CheckRegister(&api.AgentCheckRegistration{ServiceID: "order-2", AgentServiceCheck: api.AgentServiceCheck{TTL: "1h"}})
+		})},
+		{"all kinds of checks", register(order("order-4", 9005,
+			&api.AgentServiceCheck{CheckID: "a", Name: "a", HTTP: "https://127.0.0.1:1/", Method: "POST", Header: map[string][]string{"X": {"y"}}, Interval: "1h", TLSServerName: "x", Status: "passing"},
+			&api.AgentServiceCheck{CheckID: "b", Name: "b", GRPC: "127.0.0.1:1/x", GRPCUseTLS: true, Interval: "1h", Status: "passing"},
+			&api.AgentServiceCheck{CheckID: "c", Name: "c", TCP: "127.0.0.1:1", Interval: "1h", Status: "passing"}))},
+		{"health with those", health},
+		{"and away", errOf(func(s side) error { return agent(s).ServiceDeregister("order-4") })},
+		{"named ports and tagged addresses", func(s side) any {
+			r := order("order-5", 0)
+			r.Ports = api.ServicePorts{{Name: "http", Port: 9006, Default: true}, {Name: "grpc", Port: 9007}}
+			r.TaggedAddresses = map[string]api.ServiceAddress{"wan": {Address: "192.0.2.1", Port: 1}, "lan_ipv4": {Address: "10.0.0.1", Port: 2}}
+			r.EnableTagOverride = true
+			return said(agent(s).ServiceRegister(r))
+		}},
+		{"health with them", health},
+		{"services with them", services},
+		{"the node's services with them", func(s side) any {
+			v, _, err := s.Catalog().NodeServiceList("consul", &api.QueryOptions{Filter: `ID == "order-5"`})
+			if v != nil {
+				v.Node = nil
+			}
+			return both(v, err)
+		}},
+		{"the catalog with them", func(s side) any { v, _, err := s.Catalog().Service("order", "", nil); return both(v, err) }},
+		{"they go", errOf(func(s side) error { return agent(s).ServiceDeregister("order-5") })},
+		{"port and ports", func(s side) any {
+			r := order("order-5", 9006)
+			r.Ports = api.ServicePorts{{Name: "http", Port: 9006, Default: true}}
+			return said(agent(s).ServiceRegister(r))
+		}},
+		{"ports without a default", func(s side) any {
+			r := order("order-5", 0)
+			r.Ports = api.ServicePorts{{Name: "http", Port: 9006}}
+			return said(agent(s).ServiceRegister(r))
+		}},
+
 		{"another service does not wake", func(s side) any {
 			return s.woken("order", time.Second, func() error {
 				return agent(s).ServiceRegister(&api.AgentServiceRegistration{Name: "user", Port: 8000})
