@@ -42,7 +42,7 @@ func beGhost(consul string) {
 	}
 	port := server.Listener.Addr().(*net.TCPAddr).Port
 	r, err := mesh.Register(registration.Config{
-		Service: "order", ID: os.Getenv(ghostVariable + "_ID"), Port: port, CheckPath: "/readyz", CheckPort: port,
+		Service: "order", ID: os.Getenv(ghostVariable + "_ID"), Port: port, Checks: []registration.Check{{Path: "/readyz"}},
 		Settle: time.Hour, SettleMax: time.Hour,
 	})
 	if err != nil {

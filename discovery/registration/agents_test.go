@@ -161,7 +161,7 @@ func TestManyRegistrationsOfAProcessShareThreeConnections(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer shared.Close()
-				cfg.Agent, cfg.CheckPath = shared, ""
+				cfg.Agent, cfg.Checks = shared, nil
 				var all []*Registration
 				for i := range n {
 					cfg.Port = 4000 + i

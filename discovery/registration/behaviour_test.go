@@ -24,7 +24,7 @@ func TestInstanceLivesInConsul(t *testing.T) {
 		"comes back after a wipe":                    comesBackAfterWipe,
 		"comes back after an operator's deregister":  comesBackAfterDeregister,
 		"comes back when the TTL check is lost":      func(t *testing.T, b backend) { comesBackWithCheck(t, b, heartbeatCheck) },
-		"comes back when the HTTP check is lost":     func(t *testing.T, b backend) { comesBackWithCheck(t, b, httpCheck) },
+		"comes back when the HTTP check is lost":     func(t *testing.T, b backend) { comesBackWithCheck(t, b, probeCheck) },
 		"keeps its maintenance through a mend":       keepsMaintenance,
 		"beats without touching the index":           beatsWithoutTouchingIndex,
 		"takes over its ID and leaves no old check":  takesOverItsID,
@@ -215,7 +215,7 @@ func beatsWithoutTouchingIndex(t *testing.T, b backend) {
 	cfg := settings(t, b)
 	cfg.Trace = d.trace()
 	cfg.HeartbeatInterval = 100 * time.Millisecond
-	cfg.CheckInterval = time.Minute // its first run changes the probe's output
+	cfg.Checks[0].Interval = time.Minute // its first run changes the probe's output
 	r := begun(t, cfg)
 	index := func() uint64 {
 		_, meta, err := c.Health().Service(r.cfg.Service, "", false, nil)
@@ -235,7 +235,7 @@ func takesOverItsID(t *testing.T, b backend) {
 	c := b.Client()
 	cfg := settings(t, b)
 	cfg.ID = cfg.Service + "-1"
-	cfg.CheckPath = ""
+	cfg.Checks = nil
 	log := newLines()
 	cfg.Log = slog.New(log)
 	err := c.Agent().ServiceRegister(&api.AgentServiceRegistration{

@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/hashicorp/consul/api"
 
@@ -61,30 +60,43 @@ type Config struct {
 	// values of up to 512 bytes.
 	Tags []string
 	Meta map[string]string
-	// Weight is the share of traffic asked for, relative to siblings: 1 to
-	// 65535; 0 means 1. In state warning the weight is 1.
-	Weight int
+	// EnableTagOverride leaves the tags to operators once the entry is there: what
+	// they change in the catalog stays, through every mend, until the process ends.
+	EnableTagOverride bool
+	// Ports are further ports of the instance, by names of up to 63 letters, digits
+	// and '-'. With them the entry has Consul's named ports (Consul 1.22 or later):
+	// these, and Port as the default one under the name of Protocol, or "default".
+	// All share the entry's checks, TLS and drain; most readers of the catalog see
+	// Port alone. Empty means an ordinary entry.
+	Ports map[string]int
+	// TaggedAddresses are further addresses of the instance, for readers elsewhere:
+	// "lan", "wan", each with "_ipv4" or "_ipv6" as well. A Port of 0 means Port.
+	// Consul itself adds lan_ipv4 and wan_ipv4, or those of IPv6, where Host is an
+	// IP address.
+	TaggedAddresses map[string]api.ServiceAddress
+	// Weight is the share of traffic asked for, relative to siblings, and
+	// WarningWeight that in state warning: 1 to 65535; 0 means 1.
+	Weight, WarningWeight int
 	// Region and Zone say where the instance runs; empty means unknown. Consul
 	// takes no Zone without a Region.
 	Region, Zone string
 
-	// CheckPath is the path of an HTTP check that Consul runs on CheckPort of the
-	// advertised host, such as "/readyz"; it finds hung processes and dead
-	// networks. Empty means no such check.
-	CheckPath string
-	CheckPort int
-	// CheckInterval of the HTTP check: 0 means 5s, or CheckTimeout if that is
-	// longer. CheckTimeout is its limit: 0 means 2s, or CheckInterval if that is
-	// shorter. Two failures in a row make it critical. Shorter finds the dead
-	// sooner and costs a request each.
-	CheckInterval, CheckTimeout time.Duration
-
+	// Checks that Consul runs, any number of them. None means that the heartbeat
+	// alone says how the instance is.
+	Checks []Check
+	// NoHeartbeat leaves out the heartbeat, a TTL check of our own, but for a drain,
+	// which it announces. Then an instance passes as soon as Checks do: what Ready
+	// says counts only when the entry is written. Without Checks as well it passes
+	// always, dead or alive.
+	NoHeartbeat bool
 	// TTL is how long a heartbeat counts: 0 means three times HeartbeatInterval,
 	// or 30s if that is 0 too. HeartbeatInterval must be shorter: 0 means a third
-	// of TTL; two or more within the TTL, so that a lost one is no news.
+	// of TTL; two or more within the TTL, so that a lost one is no news. Without a
+	// heartbeat the agent is asked as often whether it has the entry.
 	TTL, HeartbeatInterval time.Duration
 	// DeregisterAfter is how long Consul keeps the entry while one of its checks
-	// is critical. 0 means 1m, which is the least that Consul heeds.
+	// is critical. 0 means 1m, which is the least that Consul heeds. Negative means
+	// for ever: what a killed process leaves is somebody else's to remove.
 	DeregisterAfter time.Duration
 
 	// Ready says whether the instance can serve: nil, or why not. It is asked when
@@ -127,7 +139,6 @@ type network interface {
 
 const (
 	maxIDBytes = 256
-	maxWeight  = 65535
 	// Consul's limits of a service's meta (agent/structs, metaMaxKeyPairs).
 	maxMetaPairs      = 64 - 2 // processKey and writeKey
 	maxMetaKeyBytes   = 128
@@ -149,9 +160,16 @@ func (c Config) filled() (Config, error) {
 		}
 		c.Meta[catalog.MetaTLS] = "true"
 	}
-	c.Weight = cmp.Or(c.Weight, 1)
-	c.CheckInterval = cmp.Or(c.CheckInterval, max(5*time.Second, c.CheckTimeout))
-	c.CheckTimeout = cmp.Or(c.CheckTimeout, min(2*time.Second, c.CheckInterval))
+	c.Weight, c.WarningWeight = cmp.Or(c.Weight, 1), cmp.Or(c.WarningWeight, 1)
+	c.Ports, c.TaggedAddresses = maps.Clone(c.Ports), maps.Clone(c.TaggedAddresses)
+	for tag, addr := range c.TaggedAddresses {
+		addr.Port = cmp.Or(addr.Port, c.Port)
+		c.TaggedAddresses[tag] = addr
+	}
+	c.Checks = slices.Clone(c.Checks)
+	for n, k := range c.Checks {
+		c.Checks[n] = k.filled(&c)
+	}
 	c.TTL = cmp.Or(c.TTL, 3*c.HeartbeatInterval, 30*time.Second)
 	c.HeartbeatInterval = cmp.Or(c.HeartbeatInterval, c.TTL/3)
 	c.DeregisterAfter = cmp.Or(c.DeregisterAfter, minDeregisterAfter)
@@ -183,29 +201,56 @@ func (c Config) filled() (Config, error) {
 	return c, nil
 }
 
+const (
+	wantWeight   = "0 to 65535"
+	charset      = "letters, digits, '-', '.' and '_'"
+	wantPort     = "1 to 65535"
+	wantDuration = "more than 0, or 0 for the default"
+)
+
+// rule is one about a setting: whether it is kept, and what is said if not.
+type rule struct {
+	kept  bool
+	field string
+	value any
+	want  string
+}
+
+// firstBroken is the error of the first rule that is not kept. before is put before
+// the field's name.
+func firstBroken(before string, rules []rule) error {
+	for _, r := range rules {
+		if !r.kept {
+			return fmt.Errorf("registration: %s%s is %v; want %s", before, r.field, r.value, r.want)
+		}
+	}
+	return nil
+}
+
+func isPort(n int) bool { return n >= 1 && n <= 65535 }
+
 // validate says what is wrong with filled settings: the first thing only.
 func (c Config) validate() error {
-	bad := func(field string, value any, want string) error {
-		return fmt.Errorf("registration: %s is %v; want %s", field, value, want)
-	}
-	const charset = "letters, digits, '-', '.' and '_'"
-	switch {
-	case c.Client == nil:
-		return bad("Client", "nil", "a client of Consul, that of Agent if there is one")
-	case catalog.CheckService(c.Service) != nil:
-		return bad("Service", strconv.Quote(c.Service), fmt.Sprintf("1 to %d %s, a letter or digit first", catalog.MaxServiceBytes, charset))
-	case c.Port < 1 || c.Port > 65535:
-		return bad("Port", c.Port, "1 to 65535")
-	case c.Protocol != "" && c.Protocol != catalog.HTTP && c.Protocol != catalog.GRPC:
-		return bad("Protocol", strconv.Quote(c.Protocol), `"http", "grpc", or empty`)
-	case c.TLS && c.Meta[catalog.MetaTLS] != "true":
-		return bad("Meta["+strconv.Quote(catalog.MetaTLS)+"]", strconv.Quote(c.Meta[catalog.MetaTLS]), "it left out, since TLS is set")
-	case !wellNamed(c.ID, maxIDBytes):
-		return bad("ID", strconv.Quote(c.ID), fmt.Sprintf("1 to %d %s", maxIDBytes, charset))
-	case c.Weight < 1 || c.Weight > maxWeight:
-		return bad("Weight", c.Weight, fmt.Sprintf("0 to %d", maxWeight))
-	case c.Zone != "" && c.Region == "":
-		return bad("Zone", strconv.Quote(c.Zone), "a Region as well, since Consul takes no zone without one")
+	if err := firstBroken("", []rule{
+		{c.Client != nil, "Client", "nil", "a client of Consul, that of Agent if there is one"},
+		{catalog.CheckService(c.Service) == nil, "Service", strconv.Quote(c.Service), fmt.Sprintf("1 to %d %s, a letter or digit first", catalog.MaxServiceBytes, charset)},
+		{isPort(c.Port), "Port", c.Port, wantPort},
+		{c.Protocol == "" || c.Protocol == catalog.HTTP || c.Protocol == catalog.GRPC, "Protocol", strconv.Quote(c.Protocol), `"http", "grpc", or empty`},
+		{!c.TLS || c.Meta[catalog.MetaTLS] == "true", fmt.Sprintf("Meta[%q]", catalog.MetaTLS), strconv.Quote(c.Meta[catalog.MetaTLS]), "it left out, since TLS is set"},
+		{wellNamed(c.ID, maxIDBytes), "ID", strconv.Quote(c.ID), fmt.Sprintf("1 to %d %s", maxIDBytes, charset)},
+		{c.Weight >= 1 && c.Weight <= catalog.MaxWeight, "Weight", c.Weight, wantWeight},
+		{c.WarningWeight >= 1 && c.WarningWeight <= catalog.MaxWeight, "WarningWeight", c.WarningWeight, wantWeight},
+		{c.Zone == "" || c.Region != "", "Zone", strconv.Quote(c.Zone), "a Region as well, since Consul takes no zone without one"},
+		{c.TTL >= 0, "TTL", c.TTL, wantDuration},
+		{c.HeartbeatInterval >= 0, "HeartbeatInterval", c.HeartbeatInterval, wantDuration},
+		{c.Settle >= 0, "Settle", c.Settle, wantDuration},
+		{c.SettleMax >= 0, "SettleMax", c.SettleMax, wantDuration},
+		{c.ConsulTimeout >= 0, "ConsulTimeout", c.ConsulTimeout, wantDuration},
+		{c.HeartbeatInterval < c.TTL, "HeartbeatInterval", c.HeartbeatInterval, fmt.Sprintf("less than TTL (%v)", c.TTL)},
+		{c.Settle <= c.SettleMax, "Settle", c.Settle, fmt.Sprintf("at most SettleMax (%v)", c.SettleMax)},
+		{c.DeregisterAfter < 0 || c.DeregisterAfter >= minDeregisterAfter, "DeregisterAfter", c.DeregisterAfter, fmt.Sprintf("at least %v, or less than 0 for never", minDeregisterAfter)},
+	}); err != nil {
+		return err
 	}
 	if c.Host != "" {
 		if err := advertisable(c.Host); err != nil {
@@ -214,24 +259,65 @@ func (c Config) validate() error {
 	} else if _, err := hostPort(c.ConsulAddr); err != nil {
 		return fmt.Errorf("registration: ConsulAddr is %q; want %w, or Host set", c.ConsulAddr, err)
 	}
-	if c.CheckPath != "" {
-		switch {
-		case !strings.HasPrefix(c.CheckPath, "/") || !utf8.ValidString(c.CheckPath):
-			return bad("CheckPath", strconv.Quote(c.CheckPath), "a path that begins with /, in UTF-8")
-		case c.CheckPort < 1 || c.CheckPort > 65535:
-			return bad("CheckPort", c.CheckPort, "1 to 65535")
-		}
-	}
 	for i, tag := range c.Tags {
 		if err := consul.CheckText(fmt.Sprintf("Tags[%d]", i), tag); err != nil {
 			return fmt.Errorf("registration: %w", err)
 		}
 	}
-	if err := c.validateMeta(); err != nil {
-		return err
-	}
-	return c.validateTimes()
+	return cmp.Or(c.validateMeta(), c.validateAddresses(), c.validateChecks())
 }
+
+func (c Config) validateChecks() error {
+	seen := map[string]bool{}
+	for n, k := range c.Checks {
+		field := fmt.Sprintf("Checks[%d]", n)
+		if err := k.validate(field); err != nil {
+			return err
+		}
+		if seen[k.Name] {
+			return fmt.Errorf("registration: %s.Name is %q; want another, since an earlier check has it", field, k.Name)
+		}
+		seen[k.Name] = true
+	}
+	return nil
+}
+
+// validateAddresses is about the ports and addresses besides Host and Port.
+func (c Config) validateAddresses() error {
+	for _, name := range slices.Sorted(maps.Keys(c.Ports)) {
+		switch port := c.Ports[name]; {
+		case !wellNamed(name, 63) || strings.ContainsAny(name, "._"):
+			return fmt.Errorf("registration: Ports has the name %q; want 1 to 63 letters, digits and '-'", name)
+		case name == c.portName():
+			return fmt.Errorf("registration: Ports has the name %q; want another, since Port has that", name)
+		case !isPort(port):
+			return fmt.Errorf("registration: Ports[%q] is %d; want %s", name, port, wantPort)
+		}
+	}
+	for _, tag := range slices.Sorted(maps.Keys(c.TaggedAddresses)) {
+		if !slices.Contains(addressTags, tag) {
+			return fmt.Errorf("registration: TaggedAddresses has the tag %q; want one of %s", tag, strings.Join(addressTags, ", "))
+		}
+		addr, field := c.TaggedAddresses[tag], fmt.Sprintf("TaggedAddresses[%q]", tag)
+		ip, err := netip.ParseAddr(addr.Address)
+		if err := firstBroken(field, []rule{
+			{!strings.HasSuffix(tag, "4") || err == nil && ip.Is4(), ".Address", strconv.Quote(addr.Address), "an IPv4 address"},
+			{!strings.HasSuffix(tag, "6") || err == nil && ip.Is6(), ".Address", strconv.Quote(addr.Address), "an IPv6 address"},
+			{isPort(addr.Port), ".Port", addr.Port, wantPort},
+		}); err != nil {
+			return err
+		}
+		if err := advertisable(addr.Address); err != nil {
+			return fmt.Errorf("registration: %s.Address is %q; want %w", field, addr.Address, err)
+		}
+	}
+	return nil
+}
+
+var addressTags = []string{"lan", "lan_ipv4", "lan_ipv6", "wan", "wan_ipv4", "wan_ipv6"}
+
+// portName is the name of Port among named ports.
+func (c Config) portName() string { return cmp.Or(c.Protocol, "default") }
 
 func (c Config) validateMeta() error {
 	if len(c.Meta) > maxMetaPairs {
@@ -253,38 +339,6 @@ func (c Config) validateMeta() error {
 	}
 	return nil
 }
-
-func (c Config) validateTimes() error {
-	for _, d := range []struct {
-		field string
-		value time.Duration
-	}{
-		{"CheckInterval", c.CheckInterval},
-		{"CheckTimeout", c.CheckTimeout},
-		{"TTL", c.TTL},
-		{"HeartbeatInterval", c.HeartbeatInterval},
-		{"Settle", c.Settle},
-		{"SettleMax", c.SettleMax},
-		{"ConsulTimeout", c.ConsulTimeout},
-	} {
-		if d.value < 0 {
-			return fmt.Errorf("registration: %s is %v; want more than 0, or 0 for the default", d.field, d.value)
-		}
-	}
-	switch {
-	case c.HeartbeatInterval >= c.TTL:
-		return fmt.Errorf("registration: HeartbeatInterval is %v; want less than TTL (%v)", c.HeartbeatInterval, c.TTL)
-	case c.CheckTimeout > c.CheckInterval:
-		return fmt.Errorf("registration: CheckTimeout is %v; want at most CheckInterval (%v)", c.CheckTimeout, c.CheckInterval)
-	case c.Settle > c.SettleMax:
-		return fmt.Errorf("registration: Settle is %v; want at most SettleMax (%v)", c.Settle, c.SettleMax)
-	case c.DeregisterAfter < minDeregisterAfter:
-		return fmt.Errorf("registration: DeregisterAfter is %v; want at least %v", c.DeregisterAfter, minDeregisterAfter)
-	}
-	return nil
-}
-
-func (c Config) weights() api.AgentWeights { return api.AgentWeights{Passing: c.Weight, Warning: 1} }
 
 // wellNamed reports whether s is 1 to limit letters, digits, '-', '.' and '_',
 // and no step in a path ("." or ".."). Such a name needs no escaping in a URL or

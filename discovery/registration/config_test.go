@@ -3,6 +3,7 @@ package registration
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -37,6 +38,14 @@ func filled(t *testing.T, cfg Config) Config {
 	return cfg
 }
 
+// checked sets the checks.
+func checked(checks ...Check) func(*Config) { return func(c *Config) { c.Checks = checks } }
+
+// tagged sets one tagged address.
+func tagged(tag, address string) func(*Config) {
+	return func(c *Config) { c.TaggedAddresses = map[string]api.ServiceAddress{tag: {Address: address}} }
+}
+
 func TestStartNamesTheWrongSettingItsValueAndWhatIsWanted(t *testing.T) {
 	for _, c := range []struct {
 		set  func(*Config)
@@ -64,8 +73,31 @@ func TestStartNamesTheWrongSettingItsValueAndWhatIsWanted(t *testing.T) {
 		{func(c *Config) { c.ConsulAddr = "" }, `registration: ConsulAddr is ""; want host:port or a URL of http or https, with a port from 1 to 65535, or Host set`},
 		{func(c *Config) { c.ConsulAddr = "consul" }, `registration: ConsulAddr is "consul"; want host:port`},
 		{func(c *Config) { c.ConsulAddr = "unix:///run/consul.sock" }, `registration: ConsulAddr is "unix:///run/consul.sock"; want host:port`},
-		{func(c *Config) { c.CheckPath = "readyz" }, `registration: CheckPath is "readyz"; want a path that begins with /`},
-		{func(c *Config) { c.CheckPath = "/readyz" }, "registration: CheckPort is 0; want 1 to 65535"},
+		{checked(Check{Path: "readyz"}), `registration: Checks[0].Path is "readyz"; want a path of a URL that begins with /`},
+		{checked(Check{Path: "/a\nb"}), `registration: Checks[0].Path is "/a\nb"; want a path of a URL`},
+		{checked(Check{Port: 70000}), "registration: Checks[0].Port is 70000; want 1 to 65535"},
+		{checked(Check{}, Check{}), `registration: Checks[1].Name is "probe"; want another`},
+		{checked(Check{Name: "rollcall"}), `registration: Checks[0].Name is "rollcall"; want another`},
+		{checked(Check{Name: "a:b"}), `registration: Checks[0].Name is "a:b"; want 1 to 64 letters`},
+		{checked(Check{Protocol: "udp"}), `registration: Checks[0].Protocol is "udp"; want "http", "grpc" or "tcp"`},
+		{checked(Check{Protocol: TCP, Path: "/x"}), `registration: Checks[0].Path is "/x"; want none for TCP`},
+		{checked(Check{Protocol: catalog.GRPC, Method: "PUT"}), "registration: Checks[0].Method, Header or Body is set; want them for HTTP alone"},
+		{checked(Check{Method: "get"}), `registration: Checks[0].Method is "get"; want a method of HTTP`},
+		{checked(Check{TLSSkipVerify: true}), "registration: Checks[0].TLSServerName or TLSSkipVerify is set; want TLS set as well"},
+		{checked(Check{Host: "::"}), `registration: Checks[0].Host is "::"; want an address that others can connect to`},
+		{checked(Check{Header: http.Header{"A b": nil}}), `registration: Checks[0].Header has the key "A b"; want 1 to 64`},
+		{checked(Check{Header: http.Header{"A": {"b\nc"}}}), `registration: Checks[0].Header["A"] is "b\nc"; want one line`},
+		{checked(Check{Body: "\xff"}), `registration: Checks[0].Body is "\xff"; want UTF-8`},
+		{checked(Check{Interval: -1}), "registration: Checks[0].Interval is -1ns; want more than 0"},
+		{func(c *Config) { c.Ports = map[string]int{"a.b": 1} }, `registration: Ports has the name "a.b"; want 1 to 63 letters`},
+		{func(c *Config) { c.Ports = map[string]int{"default": 1} }, `registration: Ports has the name "default"; want another`},
+		{func(c *Config) { c.Ports = map[string]int{"grpc": 0} }, `registration: Ports["grpc"] is 0; want 1 to 65535`},
+		{tagged("virtual", "10.0.0.1"), `registration: TaggedAddresses has the tag "virtual"; want one of lan, lan_ipv4`},
+		{tagged("wan_ipv4", "fd00::1"), `registration: TaggedAddresses["wan_ipv4"].Address is "fd00::1"; want an IPv4 address`},
+		{tagged("lan_ipv6", "10.0.0.1"), `registration: TaggedAddresses["lan_ipv6"].Address is "10.0.0.1"; want an IPv6 address`},
+		{tagged("wan", "a b"), `registration: TaggedAddresses["wan"].Address is "a b"; want an IP address`},
+		{func(c *Config) { c.TaggedAddresses = map[string]api.ServiceAddress{"wan": {Address: "a", Port: -1}} }, `registration: TaggedAddresses["wan"].Port is -1; want 1 to 65535`},
+		{func(c *Config) { c.WarningWeight = 65536 }, "registration: WarningWeight is 65536; want 0 to 65535"},
 		{func(c *Config) { c.Meta = map[string]string{"a b": ""} }, `registration: Meta has the key "a b"; want 1 to 128`},
 		{func(c *Config) { c.Meta = map[string]string{"a.b": ""} }, `registration: Meta has the key "a.b"; want 1 to 128`},
 		{func(c *Config) { c.Meta = map[string]string{"consul-x": ""} }, `registration: Meta has the key "consul-x"; want none that begins with consul-`},
@@ -75,9 +107,9 @@ func TestStartNamesTheWrongSettingItsValueAndWhatIsWanted(t *testing.T) {
 		{func(c *Config) { c.Tags = []string{"v1", "a\xff"} }, `registration: Tags[1] is "a\xff"; want UTF-8`},
 		{func(c *Config) { c.Meta = map[string]string{"a": "\xff"} }, `registration: Meta["a"] is "\xff"; want UTF-8`},
 		{func(c *Config) { c.Meta = map[string]string{"rollcall-process": "1"} }, `registration: Meta has the key "rollcall-process"; want another`},
-		{func(c *Config) { c.CheckPath = "/\xff" }, `registration: CheckPath is "/\xff"; want a path`},
+		{checked(Check{Path: "/\xff"}), `registration: Checks[0].Path is "/\xff"; want UTF-8`},
 		{func(c *Config) { c.HeartbeatInterval, c.TTL = 30*time.Second, 30*time.Second }, "registration: HeartbeatInterval is 30s; want less than TTL (30s)"},
-		{func(c *Config) { c.CheckTimeout, c.CheckInterval = 6*time.Second, 5*time.Second }, "registration: CheckTimeout is 6s; want at most CheckInterval (5s)"},
+		{checked(Check{Timeout: 6 * time.Second, Interval: 5 * time.Second}), "registration: Checks[0].Timeout is 6s; want at most Interval (5s)"},
 		{func(c *Config) { c.Settle, c.SettleMax = 4*time.Second, 3*time.Second }, "registration: Settle is 4s; want at most SettleMax (3s)"},
 		{func(c *Config) { c.DeregisterAfter = time.Second }, "registration: DeregisterAfter is 1s; want at least 1m0s"},
 	} {
@@ -109,8 +141,13 @@ func TestStartTakesTheBoundsThemselves(t *testing.T) {
 		func(c *Config) { c.Settle = c.SettleMax },
 		func(c *Config) { c.TTL = 10 * time.Second }, // the other defaults follow
 		func(c *Config) { c.HeartbeatInterval = time.Minute },
-		func(c *Config) { c.CheckInterval = time.Second },
-		func(c *Config) { c.CheckTimeout = 20 * time.Second },
+		checked(Check{Interval: time.Second}, Check{Name: "slow", Timeout: 20 * time.Second}),
+		checked(Check{Path: "/a?b=c", Method: "POST", Body: "{}\n", Header: http.Header{"X-A": {"b"}}, Host: "fd00::1", TLS: true, TLSServerName: "order"}),
+		checked(Check{Protocol: catalog.GRPC, Path: "order.v1.Orders"}, Check{Name: "tcp", Protocol: TCP, Port: 1, TLS: true, TLSSkipVerify: true}),
+		tagged("wan", "gate.example"),
+		tagged("lan_ipv6", "fd00::1"),
+		func(c *Config) { c.DeregisterAfter = -1 },
+		func(c *Config) { c.Ports = map[string]int{"grpc": 4001, "http": 4000} },
 		func(c *Config) { c.Settle = 10 * time.Second },
 		func(c *Config) { c.ConsulAddr = "consul:8500/" },
 		func(c *Config) { c.ConsulAddr = "https://consul.example/prefix" },
@@ -187,38 +224,72 @@ func TestEachPortHasAnEntryThatSaysWhatItSpeaks(t *testing.T) {
 	}
 }
 
-func TestEntryHasTwoChecksAsConsulWantsThem(t *testing.T) {
+func TestChecksAreAsConsulWantsThem(t *testing.T) {
 	cfg := valid(t)
-	cfg.ID, cfg.CheckPath, cfg.CheckPort = "order-1", "/readyz", 4001
+	cfg.ID, cfg.DeregisterAfter = "order-1", -1
+	cfg.Checks = []Check{
+		{Path: "/readyz", Port: 4001},
+		{Name: "deep", Path: "/deep?all", Host: "10.0.0.8", Method: "POST", Header: http.Header{"X-A": {"b"}}, Body: "{}", TLS: true, TLSServerName: "order", Timeout: time.Second, Interval: time.Minute},
+		{Name: "grpc", Protocol: catalog.GRPC, Port: 4002, Path: "order.v1.Orders", TLS: true, TLSSkipVerify: true},
+		{Name: "tcp", Protocol: TCP},
+	}
 	cfg = filled(t, cfg)
-	got, err := json.Marshal(cfg.entry("fd00::7", word{api.HealthPassing, servingOutput}, false))
+	got, err := json.MarshalIndent(cfg.entry("fd00::7", word{api.HealthPassing, servingOutput}, false).Checks, "", " ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"ID":"order-1","Name":"order","Port":4000,"Address":"fd00::7","Weights":{"Passing":1,"Warning":1},"Check":null,"Checks":[` +
-		`{"CheckID":"order-1:rollcall","Name":"rollcall heartbeat","TTL":"30s","Status":"passing","DeregisterCriticalServiceAfter":"1m0s"},` +
-		`{"CheckID":"order-1:probe","Name":"readiness /readyz","Interval":"5s","Timeout":"2s","HTTP":"http://[fd00::7]:4001/readyz","Status":"passing","FailuresBeforeCritical":2,"DeregisterCriticalServiceAfter":"1m0s"}]}`
-	if diff := cmp.Diff(want, string(got)); diff != "" {
-		t.Errorf("registration (-want +got):\n%s", diff)
+	const want = `[
+ {"CheckID":"order-1:rollcall","Name":"rollcall heartbeat","TTL":"30s","Status":"passing"},
+ {"CheckID":"order-1:probe","Name":"probe","Interval":"5s","Timeout":"2s","HTTP":"http://[fd00::7]:4001/readyz","Status":"passing","FailuresBeforeCritical":2},
+ {"CheckID":"order-1:deep","Name":"deep","Interval":"1m0s","Timeout":"1s","HTTP":"https://10.0.0.8:4000/deep?all","Header":{"X-A":["b"]},"Method":"POST","Body":"{}","Status":"passing","TLSServerName":"order","FailuresBeforeCritical":2},
+ {"CheckID":"order-1:grpc","Name":"grpc","Interval":"5s","Timeout":"2s","Status":"passing","TLSSkipVerify":true,"GRPC":"[fd00::7]:4002/order.v1.Orders","GRPCUseTLS":true,"FailuresBeforeCritical":2},
+ {"CheckID":"order-1:tcp","Name":"tcp","Interval":"5s","Timeout":"2s","TCP":"[fd00::7]:4000","Status":"passing","FailuresBeforeCritical":2}
+]`
+	var a, b any
+	if err := errors.Join(json.Unmarshal([]byte(want), &a), json.Unmarshal(got, &b)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(a, b); diff != "" {
+		t.Errorf("checks (-want +got):\n%s", diff)
+	}
+}
+
+func TestCheckOfTheServicesOwnPortSpeaksAsThatDoes(t *testing.T) {
+	cfg := valid(t)
+	cfg.Protocol, cfg.TLS, cfg.Checks = catalog.GRPC, true, []Check{{}, {Name: "admin", Port: 4001}}
+	cfg = filled(t, cfg)
+	own, admin := cfg.Checks[0].definition("10.0.0.7"), cfg.Checks[1].definition("10.0.0.7")
+	if own.GRPC != "10.0.0.7:4000" || !own.GRPCUseTLS {
+		t.Errorf("the check of the service's port is %+v; want gRPC with TLS", own)
+	}
+	if admin.HTTP != "http://10.0.0.7:4001/" {
+		t.Errorf("the check of another port is %+v; want HTTP", admin)
+	}
+	cfg.Checks[0].Port = 1
+	if again := filled(t, cfg).Checks[0]; again.Port != 1 {
+		t.Errorf("filled twice: %+v", again)
 	}
 }
 
 func TestEntryNeverBeginsAsPassingUnlessItShould(t *testing.T) {
 	for _, c := range []struct {
 		status      string
-		probe       string
+		probe       bool
 		maintenance bool
 		want        []string // of the heartbeat and the probe
 	}{
-		{api.HealthPassing, "/readyz", false, []string{api.HealthPassing, api.HealthPassing}},
-		{api.HealthPassing, "/readyz", true, []string{api.HealthCritical, api.HealthCritical}},
-		{api.HealthPassing, "", true, []string{api.HealthCritical}},
+		{api.HealthPassing, true, false, []string{api.HealthPassing, api.HealthPassing}},
+		{api.HealthPassing, true, true, []string{api.HealthCritical, api.HealthCritical}},
+		{api.HealthPassing, false, true, []string{api.HealthCritical}},
 		// Warning lets the reason through at once; the probe keeps the entry critical.
-		{api.HealthCritical, "/readyz", false, []string{api.HealthWarning, api.HealthCritical}},
-		{api.HealthCritical, "/readyz", true, []string{api.HealthWarning, api.HealthCritical}},
-		{api.HealthCritical, "", false, []string{api.HealthCritical}},
+		{api.HealthCritical, true, false, []string{api.HealthWarning, api.HealthCritical}},
+		{api.HealthCritical, true, true, []string{api.HealthWarning, api.HealthCritical}},
+		{api.HealthCritical, false, false, []string{api.HealthCritical}},
 	} {
-		cfg := Config{ID: "a", CheckPath: c.probe, CheckPort: 1}
+		cfg := Config{ID: "a"}
+		if c.probe {
+			cfg.Checks = []Check{{Name: "probe"}}
+		}
 		var got []string
 		for _, k := range cfg.entry("10.0.0.1", word{status: c.status}, c.maintenance).Checks {
 			got = append(got, k.Status)

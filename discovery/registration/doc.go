@@ -6,16 +6,16 @@
 // seen. From then on one goroutine compares what should be there, what was written
 // and what the catalog has, and mends the difference:
 //
-//   - It registers with two checks. Consul runs the first (HTTP, on the
-//     instance's own readiness); the instance beats the second (TTL) itself, so
-//     that it can say at once that it is not ready or draining. Both begin as
-//     passing only if Config.Ready holds.
+//   - It registers with the checks of Config.Checks, which Consul runs on the
+//     instance, and one (TTL) that the instance beats itself, so that it can say at
+//     once that it is not ready or draining. All begin as passing only if
+//     Config.Ready holds. Either kind may be left out.
 //   - Done means seen. Consul's answer to a registration is no proof, so the
 //     state becomes registered when the entry and its checks were found in the
 //     catalog; what does not show within 5 s is written anew.
 //   - It mends. An entry or a check that vanished (Consul came back with an
-//     empty catalog, an operator deregistered it), a tag or key of ours that was
-//     changed, and an address that is the machine's no longer, end in
+//     empty catalog, an operator deregistered it), whatever of ours was changed, and
+//     an address that is the machine's no longer, end in
 //     deregistering and registering anew. Nothing less restores an entry behind a
 //     client agent, which believes itself to be in sync. What an operator adds to
 //     an entry is left alone.

@@ -45,8 +45,8 @@ func (l *life) word(ctx context.Context) word {
 
 // beat tells the heartbeat check's word.
 func (l *life) beat(reads, writes context.Context) {
-	if l.cfg.moved(l.written.host) {
-		l.vanished("the address " + l.written.host + " is not the machine's any more")
+	if l.cfg.moved(l.written.entry.Address) {
+		l.vanished("the address " + l.written.entry.Address + " is not the machine's any more")
 		return
 	}
 	say := l.word(reads)
@@ -131,10 +131,11 @@ func unknownCheck(err error) bool {
 
 // update writes the heartbeat check's word, and notes the token that went with it.
 func (l *life) update(ctx context.Context, say word) error {
+	if l.cfg.NoHeartbeat && !l.draining {
+		say = word{api.HealthPassing, servingOutput} // which nobody is told
+	}
 	var token string
-	err := l.call(withToken(ctx, &token), opHeartbeat, func(q *api.QueryOptions) error {
-		return l.cfg.Client.Agent().UpdateTTLOpts(heartbeatCheck(l.cfg.ID), say.output, say.status, q)
-	})
+	err := l.call(withToken(ctx, &token), opHeartbeat, func(q *api.QueryOptions) error { return l.tell(say, q) })
 	if err != nil {
 		return err
 	}
@@ -150,4 +151,29 @@ func (l *life) update(ctx context.Context, say word) error {
 	l.beatAt = now.Add(l.cfg.HeartbeatInterval)
 	l.token = token
 	return nil
+}
+
+// tell tells the agent the word. Where there is no heartbeat, it asks whether the
+// agent has the entry; a drain adds the check that says it.
+func (l *life) tell(say word, q *api.QueryOptions) error {
+	if l.cfg.NoHeartbeat && !l.draining {
+		_, _, err := consul.Service(l.cfg.Client, l.cfg.ID, q)
+		return err
+	}
+	agent := l.cfg.Client.Agent()
+	update := func() error { return agent.UpdateTTLOpts(heartbeatCheck(l.cfg.ID), say.output, say.status, q) }
+	err := update()
+	if !l.cfg.NoHeartbeat || !consul.Unknown(err) {
+		return err
+	}
+	beat := l.cfg.heartbeat(api.HealthWarning) // a change of status arrives at once: see entry
+	id, name := beat.CheckID, beat.Name
+	beat.CheckID, beat.Name = "", ""
+	err = agent.CheckRegisterOpts(&api.AgentCheckRegistration{
+		ID: id, Name: name, Notes: l.agent.notes(), ServiceID: l.cfg.ID, AgentServiceCheck: *beat,
+	}, q)
+	if err != nil {
+		return err
+	}
+	return update()
 }

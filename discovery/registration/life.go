@@ -3,6 +3,7 @@ package registration
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptrace"
 	"time"
@@ -49,6 +50,7 @@ type life struct {
 	taken    bool      // the ID is another process's
 	mayExist bool      // an entry of ours may be at one of the nodes
 	nodes    map[string]bool
+	tags     []string // with EnableTagOverride: as the catalog last had them
 	// maintenance is the reason of an operator's, which we took away with the entry
 	// and must put back.
 	maintenance *string
@@ -66,10 +68,9 @@ type life struct {
 
 // written is an entry as Consul took it.
 type written struct {
-	host   string
-	number string // its writeKey
-	token  string // sent with it: the agent keeps that for what it tells the servers
-	at     time.Time
+	entry *api.AgentServiceRegistration
+	token string // sent with it: the agent keeps that for what it tells the servers
+	at    time.Time
 }
 
 func newLife(r *Registration) *life {
@@ -183,8 +184,8 @@ func (l *life) observe() {
 }
 
 func (l *life) compare(s *sight) {
-	beat, wrong := l.find(s)
-	if wrong == "" && beat == nil {
+	said, wrong := l.find(s)
+	if wrong == "" && said == "" {
 		if s.filtered {
 			l.trouble(errNodeUnreadable)
 		}
@@ -198,12 +199,15 @@ func (l *life) compare(s *sight) {
 		}
 		return
 	}
-	if l.cfg.Host == "" && loopback(l.written.host) && l.cfg.ownsAgentOf(s) {
+	if l.cfg.Host == "" && loopback(l.written.entry.Address) && l.cfg.ownsAgentOf(s) {
 		l.vanished("the agent is on this machine, and known to others as " + s.address)
 		return
 	}
 	l.shown, l.warned = true, false
-	why, err := "seen in the catalog", l.cfg.reach(l.written.host, s)
+	if l.cfg.EnableTagOverride {
+		l.tags = s.entries[l.cfg.ID].Tags
+	}
+	why, err := "seen in the catalog", l.cfg.reach(l.written.entry.Address, s)
 	if err != nil {
 		why += ": " + err.Error()
 	}
@@ -215,7 +219,7 @@ func (l *life) compare(s *sight) {
 	if l.retry.refusals < 2 {
 		l.enter(StateRegistered, why, err)
 	}
-	switch arrived := beat.Status == l.told.status; {
+	switch arrived := said == l.told.status; {
 	case arrived:
 		l.heard, l.unproven = true, false
 	case l.heard: // the TTL ran out, or an operator changed it
@@ -224,26 +228,29 @@ func (l *life) compare(s *sight) {
 	if !l.doubted.IsZero() && s.met.After(l.doubted) {
 		l.beatAt = time.Time{} // at once: does the agent know it now?
 	}
-	if l.draining && beat.Status == api.HealthCritical {
+	if l.draining && said == api.HealthCritical {
 		l.beginSettle()
 	}
 }
 
-// find returns the heartbeat check of our entry in the catalog, or what is wrong;
-// neither if that is not known yet.
-func (l *life) find(s *sight) (beat *api.HealthCheck, wrong string) {
-	if wrong := l.differs(s.entries[l.cfg.ID]); wrong != "" {
-		return nil, wrong
+// find returns what the heartbeat check of our entry says in the catalog, or what is
+// wrong with the entry; neither if that is not known yet.
+func (l *life) find(s *sight) (said, wrong string) {
+	if wrong := differs(l.written.entry, s.entries[l.cfg.ID]); wrong != "" {
+		return "", wrong
 	}
-	beat = s.checks[heartbeatCheck(l.cfg.ID)]
-	switch {
-	case s.checks == nil || s.filtered:
-	case beat == nil:
-		return nil, "the catalog has the entry without its heartbeat check"
-	case l.cfg.CheckPath != "" && s.checks[httpCheck(l.cfg.ID)] == nil:
-		return nil, "the catalog has the entry without its HTTP check"
+	if s.checks == nil || s.filtered && len(l.written.entry.Checks) > 0 {
+		return "", ""
 	}
-	return beat, ""
+	for _, c := range l.written.entry.Checks {
+		if found := s.checks[c.CheckID]; found == nil || found.Name != c.Name {
+			return "", fmt.Sprintf("the catalog has the entry without its check %q", c.Name)
+		}
+	}
+	if beat := s.checks[heartbeatCheck(l.cfg.ID)]; beat != nil {
+		return beat.Status, ""
+	}
+	return api.HealthPassing, "" // as far as the heartbeat would say
 }
 
 // call does one exchange with the agent.

@@ -100,7 +100,7 @@ func TestWipedServersBehindTheAgentAreMended(t *testing.T) {
 		agent.ElectLeader()
 		within(t, 12*time.Second, "back after the servers had a leader", func() bool { return status(t, c, r) == api.HealthPassing })
 		e := seen(t, c, r)
-		if check(e, httpCheck(r.ID())) == nil {
+		if check(e, probeCheck(r.ID())) == nil {
 			t.Error("came back without its HTTP check")
 		}
 		if m := check(e, api.ServiceMaintPrefix+r.ID()); m == nil || m.Notes != "new disk" {

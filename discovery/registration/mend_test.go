@@ -88,7 +88,7 @@ func TestSameIDOnAnotherNodeIsNotOurEntry(t *testing.T) {
 			Service: &api.AgentService{ID: r.ID(), Service: cfg.Service, Address: cfg.Host, Port: cfg.Port},
 			Checks: api.HealthChecks{
 				{Node: "of-old", CheckID: heartbeatCheck(r.ID()), ServiceID: r.ID(), Status: api.HealthPassing},
-				{Node: "of-old", CheckID: httpCheck(r.ID()), ServiceID: r.ID(), Status: api.HealthPassing},
+				{Node: "of-old", CheckID: probeCheck(r.ID()), ServiceID: r.ID(), Status: api.HealthPassing},
 			},
 		}, nil)
 		if err != nil {

@@ -17,7 +17,7 @@ func whole(t *testing.T, c *api.Client, r *Registration) bool {
 	t.Helper()
 	e := seen(t, c, r)
 	return e != nil && e.Service.Address == r.cfg.Host && slices.Equal(e.Service.Tags, r.cfg.Tags) && maps.Equal(userMeta(e), r.cfg.Meta) &&
-		check(e, httpCheck(r.ID())) != nil && status(t, c, r) == api.HealthPassing
+		check(e, probeCheck(r.ID())) != nil && status(t, c, r) == api.HealthPassing
 }
 
 // userMeta is the entry's Meta without the keys that are ours.
@@ -44,7 +44,7 @@ func harms() map[string]func(c *api.Client, r *Registration) error {
 	return map[string]func(c *api.Client, r *Registration) error{
 		"an entry deregistered by an operator": func(c *api.Client, r *Registration) error { return c.Agent().ServiceDeregister(r.ID()) },
 		"a lost TTL check":                     func(c *api.Client, r *Registration) error { return c.Agent().CheckDeregister(heartbeatCheck(r.ID())) },
-		"a lost HTTP check":                    func(c *api.Client, r *Registration) error { return c.Agent().CheckDeregister(httpCheck(r.ID())) },
+		"a lost HTTP check":                    func(c *api.Client, r *Registration) error { return c.Agent().CheckDeregister(probeCheck(r.ID())) },
 		"a TTL check that somebody failed": func(c *api.Client, r *Registration) error {
 			return c.Agent().UpdateTTL(heartbeatCheck(r.ID()), "not so", api.HealthCritical)
 		},

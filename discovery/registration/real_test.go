@@ -58,7 +58,7 @@ func isBackSoonAfterEmptyStart(t *testing.T, server *consultest.Server) {
 	}
 	for _, r := range lives {
 		inState(t, r, StateRegistered)
-		if check(seen(t, c, r), httpCheck(r.ID())) == nil {
+		if check(seen(t, c, r), probeCheck(r.ID())) == nil {
 			t.Errorf("%s came back without its HTTP check", r.ID())
 		}
 	}
@@ -88,7 +88,7 @@ func isKeptByConsulWithData(t *testing.T, server *consultest.Server) {
 func comesBackWithChecksOfTheAgent(t *testing.T, server *consultest.Server) {
 	c := server.Client()
 	r := begun(t, settings(t, server))
-	for _, lost := range []string{heartbeatCheck(r.ID()), httpCheck(r.ID())} {
+	for _, lost := range []string{heartbeatCheck(r.ID()), probeCheck(r.ID())} {
 		if err := c.Agent().CheckDeregister(lost); err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +151,7 @@ func TestServerWipedBehindAnAgentIsFilledWithinTwelveSecondsOfItsReturn(t *testi
 	}
 	for _, r := range lives {
 		inState(t, r, StateRegistered)
-		if e := seen(t, c, r); check(e, httpCheck(r.ID())) == nil {
+		if e := seen(t, c, r); check(e, probeCheck(r.ID())) == nil {
 			t.Errorf("%s came back without its HTTP check", r.ID())
 		}
 	}

@@ -53,21 +53,23 @@ func behaviours(t *testing.T, all map[string]func(t *testing.T, b backend), real
 func settings(t *testing.T, b backend) Config {
 	t.Helper()
 	cfg := Config{
-		Client:    b.Client(),
-		Service:   serviceName(t),
-		Host:      "127.0.0.1",
-		Port:      4000,
-		Log:       slog.New(slog.DiscardHandler),
-		CheckPath: "/readyz",
-		CheckPort: 4001,
+		Client:  b.Client(),
+		Service: serviceName(t),
+		Host:    "127.0.0.1",
+		Port:    4000,
+		Log:     slog.New(slog.DiscardHandler),
+		Checks:  []Check{{Path: "/readyz", Port: 4001}},
 	}
 	if _, fake := b.(*consultest.Agent); !fake {
 		probe := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		t.Cleanup(probe.Close)
-		cfg.CheckPort = probe.Listener.Addr().(*net.TCPAddr).Port
+		cfg.Checks[0].Port = probe.Listener.Addr().(*net.TCPAddr).Port
 	}
 	return cfg
 }
+
+// probeCheck is the ID of the check of settings.
+func probeCheck(id string) string { return checkID(id, "probe") }
 
 // serviceName turns the last part of the test's name into a service's.
 func serviceName(t *testing.T) string {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,24 +23,25 @@ const (
 	writeKey   = "rollcall-write"
 )
 
-// failuresBeforeCritical is how many runs of the HTTP check in a row must fail.
-const failuresBeforeCritical = 2
-
 // ErrIDTaken is the trouble, wrapped, of an instance whose ID another process has
 // registered since. The one that registered last has the ID; the other waits until
 // that entry is gone or its heartbeat has run out.
 var ErrIDTaken = errors.New("another process has registered our ID: give each instance its own (Config.ID)")
 
-// The IDs of the two checks.
-func heartbeatCheck(id string) string { return id + ":rollcall" }
-func httpCheck(id string) string      { return id + ":probe" }
+// heartbeatName is the name in the heartbeat check's ID, by which watchers know it.
+const heartbeatName = "rollcall"
+
+// checkID is the ID of an entry's check.
+func checkID(id, name string) string { return id + ":" + name }
+
+func heartbeatCheck(id string) string { return checkID(id, heartbeatName) }
 
 // found is what the agent holds under our ID.
 type found struct {
 	entry       *api.AgentService // nil: nothing
 	ours, other bool              // of this process, or of another one
 	passing     bool
-	alive       bool    // its heartbeat has not run out
+	alive       bool    // its heartbeat has not run out; without one, it passes
 	maintenance *string // the reason of an operator's
 }
 
@@ -59,7 +59,7 @@ func (l *life) readOwn(ctx context.Context) (own found, err error) {
 		own.passing = own.passing && c.Status == api.HealthPassing
 	}
 	beat := checks[heartbeatCheck(l.cfg.ID)]
-	own.alive = beat != nil && !strings.HasPrefix(beat.Output, "TTL expired")
+	own.alive = beat != nil && !strings.HasPrefix(beat.Output, "TTL expired") || beat == nil && own.passing
 	err = l.call(ctx, opRead, func(q *api.QueryOptions) (err error) {
 		own.entry, _, err = consul.Service(l.cfg.Client, l.cfg.ID, q)
 		if consul.Unknown(err) {
@@ -192,10 +192,10 @@ func (l *life) claim(own found, host string) error {
 		l.taken = false
 		return nil
 	}
-	if own.passing && (own.entry.Address != host || own.entry.Port != l.cfg.Port) {
+	if own.passing && (own.entry.Address != host || own.entry.DefaultPort() != l.cfg.Port) {
 		l.cfg.Log.Warn("taking over an entry that passes at another address: is the ID unique?",
 			"service", l.cfg.Service, "id", l.cfg.ID,
-			"theirs", own.entry.Address, "their_port", own.entry.Port, "ours", host, "our_port", l.cfg.Port)
+			"theirs", own.entry.Address, "their_port", own.entry.DefaultPort(), "ours", host, "our_port", l.cfg.Port)
 	}
 	return nil
 }
@@ -205,13 +205,13 @@ func (l *life) claim(own found, host string) error {
 func (l *life) yield(own found) error {
 	if !l.taken {
 		l.cfg.Log.Error("another process has registered our ID, and has it for as long as it lives: give each instance its own",
-			"service", l.cfg.Service, "id", l.cfg.ID, "theirs", own.entry.Address, "their_port", own.entry.Port)
+			"service", l.cfg.Service, "id", l.cfg.ID, "theirs", own.entry.Address, "their_port", own.entry.DefaultPort())
 	}
 	l.vanished("the ID is another process's")
 	l.taken, l.mayExist = true, false
 	l.writeAt = time.Now().Add(takenPause)
 	clear(l.nodes)
-	err := fmt.Errorf("%w; its entry is at %s port %d", ErrIDTaken, own.entry.Address, own.entry.Port)
+	err := fmt.Errorf("%w; its entry is at %s port %d", ErrIDTaken, own.entry.Address, own.entry.DefaultPort())
 	l.trouble(err)
 	if l.draining {
 		l.endDrain()
@@ -220,12 +220,15 @@ func (l *life) yield(own found) error {
 }
 
 func (l *life) register(ctx context.Context, host string, say word) error {
-	w := &written{host: host, number: strconv.FormatInt(l.agent.writes.Add(1), 10)}
 	entry := l.cfg.entry(host, say, l.maintenance != nil)
-	entry.Meta[processKey], entry.Meta[writeKey] = l.agent.process, w.number
+	entry.Meta[processKey], entry.Meta[writeKey] = l.agent.process, strconv.FormatInt(l.agent.writes.Add(1), 10)
 	for _, c := range entry.Checks {
 		c.Notes = l.agent.notes()
 	}
+	if l.tags != nil {
+		entry.Tags = l.tags
+	}
+	w := &written{entry: entry}
 	l.written, l.shown, l.heard = nil, false, false
 	l.mayExist, l.told = true, word{}
 	l.nodes[l.agent.sight().node] = true
@@ -269,7 +272,7 @@ func (l *life) lookForDoubles(ctx context.Context, host string) {
 		return // it is for a warning only
 	}
 	for id, e := range all {
-		if id != l.cfg.ID && e.Address == host && e.Port == l.cfg.Port {
+		if id != l.cfg.ID && e.Address == host && e.DefaultPort() == l.cfg.Port {
 			l.cfg.Log.Warn("the agent has another entry at our address and port: one left by an earlier life goes by itself when its heartbeat has run out; else give each instance its own port",
 				"service", l.cfg.Service, "id", l.cfg.ID, "their_service", e.Service, "their_id", id, "host", host, "port", l.cfg.Port)
 		}
@@ -287,83 +290,74 @@ func (l *life) deregister(ctx context.Context) error {
 	})
 }
 
-// differs says how the entry is other than we wrote it; empty if it is not. What an
-// operator has added to it is the operator's.
-func (l *life) differs(entry *api.AgentService) string {
-	switch {
-	case entry == nil:
-		return "the entry is not in the catalog"
-	case entry.Address != l.written.host || entry.Port != l.cfg.Port:
-		return fmt.Sprintf("the catalog has the entry at %s port %d, not %s port %d", entry.Address, entry.Port, l.written.host, l.cfg.Port)
-	case entry.Weights != l.cfg.weights():
-		return fmt.Sprintf("the catalog has the entry with weight %d, not %d", entry.Weights.Passing, l.cfg.Weight)
-	case entry.Meta[writeKey] != l.written.number:
-		return "the catalog has the entry as it was before"
-	}
-	for _, tag := range l.cfg.Tags {
-		if !slices.Contains(entry.Tags, tag) {
-			return fmt.Sprintf("the catalog has the entry without the tag %q", tag)
-		}
-	}
-	for k, v := range l.cfg.Meta {
-		if entry.Meta[k] != v {
-			return fmt.Sprintf("the catalog has the entry with another Meta[%q]", k)
-		}
-	}
-	return ""
-}
-
-// entry is the registration. Until its first run an HTTP check leaves an instance
-// critical, so both checks begin as what we know of ourselves; in maintenance both
-// begin as critical, so that the instance is not found before the maintenance is put
-// back.
+// entry is the registration. Until its first run a check of Consul's leaves an
+// instance critical, so all checks begin as what we know of ourselves; in maintenance
+// all begin as critical, so that the instance is not found before the maintenance is
+// put back.
 //
 // Consul passes a changed status on at once, a changed output alone only minutes
-// later (its check_update_interval). So where the HTTP check keeps the entry
+// later (its check_update_interval). So where another check keeps the entry
 // critical, the heartbeat check begins as warning: then the word that follows, with
 // the reason, arrives at once.
 func (c Config) entry(host string, say word, maintenance bool) *api.AgentServiceRegistration {
-	beat, probe := say.status, say.status
+	status := say.status
 	if maintenance {
-		beat, probe = api.HealthCritical, api.HealthCritical
+		status = api.HealthCritical
 	}
-	if say.status == api.HealthCritical && c.CheckPath != "" {
-		beat = api.HealthWarning
+	var checks api.AgentServiceChecks
+	if !c.NoHeartbeat || say.output == drainingOutput {
+		beat := c.heartbeat(status)
+		if say.status == api.HealthCritical && len(c.Checks) > 0 {
+			beat.Status = api.HealthWarning
+		}
+		checks = append(checks, beat)
 	}
-	checks := api.AgentServiceChecks{{
-		CheckID:                        heartbeatCheck(c.ID),
-		Name:                           "rollcall heartbeat",
-		TTL:                            c.TTL.String(),
-		Status:                         beat,
-		DeregisterCriticalServiceAfter: c.DeregisterAfter.String(),
-	}}
-	if c.CheckPath != "" {
-		checks = append(checks, &api.AgentServiceCheck{
-			CheckID:                        httpCheck(c.ID),
-			Name:                           "readiness " + c.CheckPath,
-			HTTP:                           "http://" + net.JoinHostPort(host, strconv.Itoa(c.CheckPort)) + c.CheckPath,
-			Interval:                       c.CheckInterval.String(),
-			Timeout:                        c.CheckTimeout.String(),
-			FailuresBeforeCritical:         failuresBeforeCritical,
-			Status:                         probe,
-			DeregisterCriticalServiceAfter: c.DeregisterAfter.String(),
-		})
+	for _, k := range c.Checks {
+		d := k.definition(host)
+		d.CheckID, d.Status, d.DeregisterCriticalServiceAfter = checkID(c.ID, k.Name), status, c.deregisterAfter()
+		checks = append(checks, d)
 	}
-	weights := c.weights()
 	meta := map[string]string{}
 	maps.Copy(meta, c.Meta)
 	entry := &api.AgentServiceRegistration{
-		ID:      c.ID,
-		Name:    c.Service,
-		Address: host,
-		Port:    c.Port,
-		Tags:    c.Tags,
-		Meta:    meta,
-		Weights: &weights,
-		Checks:  checks,
+		ID:                c.ID,
+		Name:              c.Service,
+		Address:           host,
+		Port:              c.Port,
+		TaggedAddresses:   c.TaggedAddresses,
+		Tags:              c.Tags,
+		EnableTagOverride: c.EnableTagOverride,
+		Meta:              meta,
+		Weights:           &api.AgentWeights{Passing: c.Weight, Warning: c.WarningWeight},
+		Checks:            checks,
+	}
+	if len(c.Ports) > 0 { // which Consul takes in place of Port
+		entry.Port, entry.Ports = 0, api.ServicePorts{{Name: c.portName(), Port: c.Port, Default: true}}
+		for _, name := range slices.Sorted(maps.Keys(c.Ports)) {
+			entry.Ports = append(entry.Ports, api.ServicePort{Name: name, Port: c.Ports[name]})
+		}
 	}
 	if c.Region != "" {
 		entry.Locality = &api.Locality{Region: c.Region, Zone: c.Zone}
 	}
 	return entry
+}
+
+// heartbeat is our own check.
+func (c Config) heartbeat(status string) *api.AgentServiceCheck {
+	return &api.AgentServiceCheck{
+		CheckID:                        heartbeatCheck(c.ID),
+		Name:                           "rollcall heartbeat",
+		TTL:                            c.TTL.String(),
+		Status:                         status,
+		DeregisterCriticalServiceAfter: c.deregisterAfter(),
+	}
+}
+
+// deregisterAfter is how Consul wants DeregisterAfter; empty: never.
+func (c Config) deregisterAfter() string {
+	if c.DeregisterAfter < 0 {
+		return ""
+	}
+	return c.DeregisterAfter.String()
 }

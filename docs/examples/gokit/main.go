@@ -54,7 +54,7 @@ func run() error {
 	go func() { served <- server.Serve(listener) }()
 
 	port := listener.Addr().(*net.TCPAddr).Port
-	registrar := kitmesh.NewRegistrar(mesh, registration.Config{Service: "welcome", Port: port, CheckPath: "/healthz", CheckPort: port}, slog.Default())
+	registrar := kitmesh.NewRegistrar(mesh, registration.Config{Service: "welcome", Port: port, Checks: []registration.Check{{Path: "/healthz"}}}, slog.Default())
 	registrar.Register()
 	if err := registrar.Err(); err != nil { // a wrong setting
 		return errors.Join(err, server.Close(), mesh.Close())

@@ -49,10 +49,10 @@ func run() error {
 	}
 	port := listener.Addr().(*net.TCPAddr).Port
 	me, err := mesh.Register(registration.Config{
-		Service:   "greeter",
-		Port:      port,
-		Host:      os.Getenv("ADVERTISE"), // empty: found out
-		CheckPath: "/healthz", CheckPort: port,
+		Service: "greeter",
+		Port:    port,
+		Host:    os.Getenv("ADVERTISE"), // empty: found out
+		Checks:  []registration.Check{{Path: "/healthz"}},
 	})
 	if err != nil {
 		return errors.Join(err, mesh.Close())

@@ -46,7 +46,7 @@ func main() {
 			log.Fatal(err)
 		}
 	}()
-	me, err := mesh.Register(registration.Config{Service: "greeter", Port: 8080, CheckPath: "/healthz", CheckPort: 8080})
+	me, err := mesh.Register(registration.Config{Service: "greeter", Port: 8080, Checks: []registration.Check{{Path: "/healthz"}}})
 	if err != nil {
 		log.Fatal(err)
 	}
