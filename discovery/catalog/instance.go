@@ -64,7 +64,8 @@ func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // It is a value that may be kept. Its slices and maps are shared: don't change
 // them.
 type Instance struct {
-	// ID is unique among the instances of its service.
+	// ID is unique among the instances of its service that speak one protocol: an
+	// entry with a named port for each protocol is an instance at each.
 	ID string
 	// Service is the name by which others ask for it.
 	Service string

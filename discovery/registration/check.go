@@ -98,6 +98,10 @@ func (k Check) validate(field string) error {
 			return fmt.Errorf("registration: %s.Host is %q; want %w", field, k.Host, err)
 		}
 	}
+	return k.validateTexts(field)
+}
+
+func (k Check) validateTexts(field string) error {
 	texts := [][2]string{{"Path", k.Path}, {"Body", k.Body}, {"TLSServerName", k.TLSServerName}}
 	for key, values := range k.Header {
 		if !wellNamed(key, maxNameBytes) {

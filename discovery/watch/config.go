@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -44,10 +45,13 @@ type Config struct {
 	// instance that is in an answer no more is looked for without the filter, once,
 	// before it counts as missing. It can't be set beside Dir. Empty means none.
 	Filter string
-	// Datacenter to ask, another than the agent's own: its instances are given with
-	// the address that is tagged "wan", where they have one. Empty means the client's,
-	// and addresses as they are.
+	// Datacenter to ask, another than the agent's own. Empty means the client's.
 	Datacenter string
+	// PreferAddresses names tagged addresses ("lan", "wan", "lan_ipv6", …): the first
+	// that an entry has is used, with its port, in place of the entry's own. Of an
+	// entry without an address of its own, the node's count. None means each entry's
+	// own address, and "wan" where Datacenter is set.
+	PreferAddresses []string
 	// Trace is called when something happens. nil means that nothing is.
 	Trace *Trace
 	// Log gets what no caller asked for: a service lost and found, instances
@@ -105,12 +109,18 @@ func (c Config) complete() (Config, error) {
 		return bad("DirMaxAge", c.DirMaxAge, "0 or more")
 	case c.MaxServices < 0:
 		return bad("MaxServices", c.MaxServices, "0 or more")
+	case slices.Contains(c.PreferAddresses, ""):
+		return bad("PreferAddresses", fmt.Sprintf("%q", c.PreferAddresses), `names such as "wan"`)
 	case c.MaxQueries < 0 || c.MaxQueries > mostQueries:
 		return bad("MaxQueries", c.MaxQueries, fmt.Sprintf("0 to %d", mostQueries))
 	}
 	audit := 10 * time.Second
 	if c.StaleFor > 0 {
 		audit = min(audit, c.StaleFor/3)
+	}
+	c.PreferAddresses = slices.Clone(c.PreferAddresses)
+	if c.PreferAddresses == nil && c.Datacenter != "" {
+		c.PreferAddresses = []string{"wan"}
 	}
 	c.Wait = cmp.Or(c.Wait, longest)
 	c.AuditEvery = max(cmp.Or(c.AuditEvery, audit), time.Millisecond)

@@ -1,8 +1,11 @@
 package watch
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"iter"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -15,9 +18,10 @@ import (
 // output holds whole pages.
 const maxReason = 512
 
-// instanceOf makes an instance of an entry about the service; far tells that it
-// is in another datacenter. The error says why it can't be used.
-func instanceOf(service string, far bool, e *api.ServiceEntry) (catalog.Instance, *catalog.InvalidError) {
+// instanceOf makes an instance of an entry about the service, at its default port.
+// prefer lists the tagged addresses that are used in place of its own, if it has
+// one. The error says why it can't be used.
+func instanceOf(service string, e *api.ServiceEntry, prefer []string) (catalog.Instance, *catalog.InvalidError) {
 	var i catalog.Instance
 	bad := func(field, problem string) (catalog.Instance, *catalog.InvalidError) {
 		return i, &catalog.InvalidError{ID: i.ID, Field: field, Problem: problem}
@@ -26,7 +30,7 @@ func instanceOf(service string, far bool, e *api.ServiceEntry) (catalog.Instance
 		return bad("Service", "is not there; want an entry with a service")
 	}
 	s := e.Service
-	i = catalog.Instance{ID: s.ID, Service: s.Service, Host: s.Address, Port: s.DefaultPort(), Tags: s.Tags, Meta: s.Meta}
+	i = catalog.Instance{ID: s.ID, Service: s.Service, Tags: s.Tags, Meta: s.Meta}
 	i.Kind = string(s.Kind) // Consul knows a list of them
 	if e.Node == nil || e.Node.Node == "" {
 		return bad("Node", "is not there; want an entry with a node")
@@ -35,18 +39,7 @@ func instanceOf(service string, far bool, e *api.ServiceEntry) (catalog.Instance
 	if !strings.EqualFold(s.Service, service) { // Consul looks names up without regard to case
 		return bad("Service", fmt.Sprintf("is %.80q; want %q", s.Service, service))
 	}
-	if far {
-		toWAN(&i, e)
-	}
-	if i.Host == "" {
-		i.Host = e.Node.Address
-	}
-	if inner, ok := strings.CutPrefix(i.Host, "["); ok {
-		// Consul stores an address as it was written.
-		if inner, ok = strings.CutSuffix(inner, "]"); ok {
-			i.Host = inner
-		}
-	}
+	i.Host, i.Port = addressOf(s, e.Node, prefer)
 	if place := s.Locality; place != nil {
 		i.Region, i.Zone = place.Region, place.Zone
 	} else if place := e.Node.Locality; place != nil {
@@ -61,6 +54,11 @@ func instanceOf(service string, far bool, e *api.ServiceEntry) (catalog.Instance
 		// {"Passing":10} alone makes Consul store 0 for Warning.
 		i.Weight = 1
 	}
+	for _, p := range s.Ports {
+		if p.Port < 1 || p.Port > 65535 {
+			return bad("Ports", fmt.Sprintf("has %.80q at %d; want 1 to 65535", p.Name, p.Port))
+		}
+	}
 	if err := i.Validate(); err != nil {
 		invalid, ok := errors.AsType[*catalog.InvalidError](err)
 		if !ok {
@@ -71,20 +69,68 @@ func instanceOf(service string, far bool, e *api.ServiceEntry) (catalog.Instance
 	return i, nil
 }
 
-// toWAN gives the instance the address by which other datacenters reach it: its
-// own, or where it has none that of its node
-// (https://developer.hashicorp.com/consul/docs/reference/agent/configuration-file/general#translate_wan_addrs).
-func toWAN(i *catalog.Instance, e *api.ServiceEntry) {
-	if wan, ok := e.Service.TaggedAddresses["wan"]; ok && wan.Address != "" {
-		i.Host = wan.Address
-		if wan.Port != 0 {
-			i.Port = wan.Port
+// addressOf returns the first of the preferred addresses that the entry has, else its
+// own. One without an address of its own has its node's.
+func addressOf(s *api.AgentService, node *api.Node, prefer []string) (host string, port int) {
+	host, port = cmp.Or(s.Address, node.Address), s.DefaultPort()
+	for _, tag := range prefer {
+		if addr := s.TaggedAddresses[tag]; addr.Address != "" {
+			host, port = addr.Address, cmp.Or(addr.Port, port)
+			break
 		}
-		return
+		if addr := node.TaggedAddresses[tag]; addr != "" && s.Address == "" {
+			host = addr
+			break
+		}
 	}
-	if wan := e.Node.TaggedAddresses["wan"]; i.Host == "" && wan != "" {
-		i.Host = wan
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		// Consul stores an address as it was written.
+		if inner, ok = strings.CutSuffix(inner, "]"); ok {
+			host = inner
+		}
 	}
+	return host, port
+}
+
+// byPort yields the instance of an entry once for each protocol that a named port of
+// it says, at that port and with that protocol's tag: an entry with the ports http and
+// grpc is what two entries would be. What no port is named after, the default port
+// speaks, as its tags say. An entry without such ports is one instance.
+func byPort(i catalog.Instance, ports api.ServicePorts) iter.Seq[catalog.Instance] {
+	return func(yield func(catalog.Instance) bool) {
+		if len(ports) == 0 {
+			yield(i)
+			return
+		}
+		named := map[string]bool{}
+		for _, p := range ports {
+			if p.Name != catalog.HTTP && p.Name != catalog.GRPC || named[p.Name] {
+				continue
+			}
+			named[p.Name] = true
+			at := i
+			at.Port, at.Tags = p.Port, append(without(i.Tags, catalog.HTTP, catalog.GRPC), p.Name)
+			if !yield(at) {
+				return
+			}
+		}
+		byDefault := func(p api.ServicePort) bool { return p.Default && named[p.Name] }
+		switch {
+		case len(named) == 0:
+			yield(i)
+		case named[catalog.HTTP] && (named[catalog.GRPC] || !i.Speaks(catalog.GRPC)), slices.ContainsFunc(ports, byDefault):
+		default:
+			for protocol := range named {
+				i.Tags = without(i.Tags, protocol)
+			}
+			yield(i)
+		}
+	}
+}
+
+// without returns the tags but for some.
+func without(tags []string, some ...string) []string {
+	return slices.DeleteFunc(slices.Clone(tags), func(tag string) bool { return slices.Contains(some, tag) })
 }
 
 // judge returns the worst of the checks, and its output unless it passes. Of

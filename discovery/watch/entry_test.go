@@ -22,7 +22,7 @@ func TestEntryBecomesAnInstance(t *testing.T) {
 		e.Service.Locality = &api.Locality{Region: "eu", Zone: "eu-1"}
 		e.Service.Weights = api.AgentWeights{Passing: 10, Warning: 3}
 	}, check(api.HealthWarning, "hot"))
-	got, err := instanceOf("order", false, e)
+	got, err := instanceOf("order", e, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,12 +61,88 @@ func TestEntryFieldsFallBack(t *testing.T) {
 			e.Service.Ports = api.ServicePorts{{Name: "admin", Port: 81}, {Name: "http", Port: 82, Default: true}}
 		}, func(i catalog.Instance) any { return i.Port }, 82},
 	} {
-		i, err := instanceOf("order", false, entry("a", c.change))
+		i, err := instanceOf("order", entry("a", c.change), nil)
 		if err != nil {
 			t.Errorf("%s: got %v", name, err)
 		} else if got := c.got(i); got != c.want {
 			t.Errorf("%s: got %v; want %v", name, got, c.want)
 		}
+	}
+}
+
+func TestPreferredAddressOfAnEntryIsUsed(t *testing.T) {
+	e := entry("a", func(e *api.ServiceEntry) {
+		e.Service.TaggedAddresses = map[string]api.ServiceAddress{"lan": {Address: "10.0.0.7"}, "wan": {Address: "192.0.2.7", Port: 443}}
+	})
+	node := entry("b", func(e *api.ServiceEntry) {
+		e.Service.Address, e.Node.TaggedAddresses = "", map[string]string{"wan": "192.0.2.9"}
+	})
+	both := entry("c", func(e *api.ServiceEntry) { e.Node.TaggedAddresses = map[string]string{"wan": "192.0.2.9"} })
+	for _, c := range []struct {
+		e      *api.ServiceEntry
+		prefer []string
+		want   string
+	}{
+		{e, nil, "host-a:80"},
+		{e, []string{"lan"}, "10.0.0.7:80"},
+		{e, []string{"wan_ipv6", "wan", "lan"}, "192.0.2.7:443"},
+		{e, []string{"virtual"}, "host-a:80"},
+		{node, []string{"wan"}, "192.0.2.9:80"},
+		{node, nil, "10.0.0.9:80"},
+		{both, []string{"wan"}, "host-c:80"}, // as Consul does: the entry's own is nearer than the node's
+	} {
+		i, err := instanceOf("order", c.e, c.prefer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := i.Addr(); got != c.want {
+			t.Errorf("prefer %v: got %s; want %s", c.prefer, got, c.want)
+		}
+	}
+	e.Service.TaggedAddresses["wan"] = api.ServiceAddress{Address: "::%x"}
+	if _, err := instanceOf("order", e, []string{"wan"}); err == nil || err.Field != "Host" {
+		t.Errorf("got %v; want the tagged address refused", err)
+	}
+}
+
+func TestNamedPortsAreTakenAsOneEntryForEachProtocol(t *testing.T) {
+	port := func(name string, port int) api.ServicePort { return api.ServicePort{Name: name, Port: port} }
+	main := func(name string, port int) api.ServicePort {
+		return api.ServicePort{Name: name, Port: port, Default: true}
+	}
+	for name, c := range map[string]struct {
+		tags  string
+		ports api.ServicePorts
+		want  string
+	}{
+		"none":                                     {"v1", nil, "80 v1"},
+		"no protocol's":                            {"v1", api.ServicePorts{main("main", 81), port("admin", 82)}, "81 v1"},
+		"both":                                     {"v1", api.ServicePorts{main("http", 81), port("grpc", 82)}, "81 v1 http, 82 v1 grpc"},
+		"both, and the default is neither":         {"v1 grpc", api.ServicePorts{main("admin", 81), port("grpc", 82), port("http", 83)}, "82 v1 grpc, 83 v1 http"},
+		"gRPC alone, as the default":               {"http", api.ServicePorts{main("grpc", 81), port("admin", 82)}, "81 grpc"},
+		"gRPC, beside a default for HTTP":          {"v1 grpc", api.ServicePorts{main("main", 81), port("grpc", 82)}, "82 v1 grpc, 81 v1"},
+		"HTTP, beside a default":                   {"v1", api.ServicePorts{main("main", 81), port("http", 82)}, "82 v1 http"},
+		"HTTP, beside a default tagged as gRPC":    {"http grpc", api.ServicePorts{main("main", 81), port("http", 82)}, "82 http, 81 grpc"},
+		"a name twice, which Consul does not take": {"", api.ServicePorts{main("http", 81), port("http", 82)}, "81 http"},
+	} {
+		e := entry("a", func(e *api.ServiceEntry) {
+			e.Service.Tags, e.Service.Ports = strings.Fields(c.tags), c.ports
+		})
+		u := inUse{service: "order", cfg: &Config{Trace: &Trace{}}}
+		var got []string
+		for _, i := range u.convert(answer{entries: []*api.ServiceEntry{e}}) {
+			got = append(got, strings.TrimSpace(fmt.Sprint(i.Port, " ", strings.Join(i.Tags, " "))))
+		}
+		if s := strings.Join(got, ", "); s != c.want {
+			t.Errorf("%s: got %q; want %q", name, s, c.want)
+		}
+		if !slices.Equal(e.Service.Tags, strings.Fields(c.tags)) {
+			t.Errorf("%s: the entry's own tags are %v by now", name, e.Service.Tags)
+		}
+	}
+	bad := entry("a", func(e *api.ServiceEntry) { e.Service.Ports = api.ServicePorts{main("http", 81), port("grpc", 70000)} })
+	if _, err := instanceOf("order", bad, nil); err == nil || err.Field != "Ports" {
+		t.Errorf("got %v; want a port that is none refused", err)
 	}
 }
 
@@ -176,7 +252,7 @@ func TestEntryThatComesTwiceCountsOnce(t *testing.T) {
 }
 
 func TestInvalidErrorOfTheCatalogIsPassedOn(t *testing.T) {
-	_, err := instanceOf("order", false, entry("a", func(e *api.ServiceEntry) { e.Service.Port = 0 }))
+	_, err := instanceOf("order", entry("a", func(e *api.ServiceEntry) { e.Service.Port = 0 }), nil)
 	var invalid *catalog.InvalidError
 	if !errors.As(fmt.Errorf("x: %w", err), &invalid) || invalid.Field != "Port" || invalid.ID != "a" {
 		t.Errorf("got %v; want the catalog's error about Port", err)
@@ -221,14 +297,14 @@ func TestInstanceOfAnotherDatacenterHasItsWANAddress(t *testing.T) {
 		},
 		"host-a:80": func(e *api.ServiceEntry) { e.Node.TaggedAddresses = map[string]string{"wan": "198.51.100.9"} },
 	} {
-		i, err := instanceOf("order", true, entry("a", change))
+		i, err := instanceOf("order", entry("a", change), []string{"wan"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if i.Addr() != want {
 			t.Errorf("got %s; want %s", i.Addr(), want)
 		}
-		if near, _ := instanceOf("order", false, entry("a", change)); near.Addr() == i.Addr() && want != "host-a:80" {
+		if near, _ := instanceOf("order", entry("a", change), nil); near.Addr() == i.Addr() && want != "host-a:80" {
 			t.Errorf("in its own datacenter: got %s too", near.Addr())
 		}
 	}

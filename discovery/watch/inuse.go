@@ -31,15 +31,17 @@ func (u *inUse) convert(a answer) []catalog.Instance {
 	at, written := make(map[catalog.Key]int, len(a.entries)), make([]uint64, 0, len(a.entries))
 	var refused map[string]string
 	for _, e := range a.entries {
-		i, invalid := instanceOf(u.service, u.cfg.Datacenter != "", e)
+		i, invalid := instanceOf(u.service, e, u.cfg.PreferAddresses)
 		if invalid == nil {
-			n, twice := at[i.Key()]
-			switch {
-			case !twice:
-				at[i.Key()] = len(set)
-				set, written = append(set, i), append(written, e.Service.ModifyIndex)
-			case e.Service.ModifyIndex > written[n]:
-				set[n], written[n] = i, e.Service.ModifyIndex
+			for i := range byPort(i, e.Service.Ports) {
+				n, twice := at[i.Key()]
+				switch {
+				case !twice:
+					at[i.Key()] = len(set)
+					set, written = append(set, i), append(written, e.Service.ModifyIndex)
+				case e.Service.ModifyIndex > written[n]:
+					set[n], written[n] = i, e.Service.ModifyIndex
+				}
 			}
 			continue
 		}
@@ -72,7 +74,11 @@ func (u *inUse) deselect(filtered, all []*api.ServiceEntry, now time.Time) (news
 func (u *inUse) keysOf(entries []*api.ServiceEntry) map[catalog.Key]bool {
 	keys := make(map[catalog.Key]bool, len(entries))
 	for _, e := range entries {
-		if i, invalid := instanceOf(u.service, u.cfg.Datacenter != "", e); invalid == nil {
+		i, invalid := instanceOf(u.service, e, u.cfg.PreferAddresses)
+		if invalid != nil {
+			continue
+		}
+		for i := range byPort(i, e.Service.Ports) {
 			keys[i.Key()] = true
 		}
 	}
