@@ -360,14 +360,15 @@ func TestOutageIsLoggedOnceWhenItBeginsAndOnceWhenItEnds(t *testing.T) {
 func TestWrongSettingIsAnErrorThatNamesTheField(t *testing.T) {
 	client := (&script{}).client(t)
 	for want, cfg := range map[string]Config{
-		"watch: Client is nil":                     {},
-		"watch: Wait is 31s; want 0 to 30s":        {Client: client, Wait: 31 * time.Second},
-		"watch: AuditEvery is -1s; want 0 or more": {Client: client, AuditEvery: -time.Second},
-		"watch: StaleFor is -1s; want 0 or more":   {Client: client, StaleFor: -time.Second},
-		"watch: IdleFor is -1s; want 0 or more":    {Client: client, IdleFor: -time.Second},
-		"watch: MaxServices is -1; want 0 or more": {Client: client, MaxServices: -1},
-		"watch: MaxQueries is 184; want 0 to 183":  {Client: client, MaxQueries: 184},
-		"watch: MaxQueries is -1; want 0 to 183":   {Client: client, MaxQueries: -1},
+		"watch: Client is nil":                                     {},
+		"watch: Wait is 31s; want 0 to 30s":                        {Client: client, Wait: 31 * time.Second},
+		"watch: AuditEvery is -1s; want 0 or more":                 {Client: client, AuditEvery: -time.Second},
+		"watch: StaleFor is -1s; want 0 or more":                   {Client: client, StaleFor: -time.Second},
+		"watch: IdleFor is -1s; want 0 or more":                    {Client: client, IdleFor: -time.Second},
+		"watch: MaxServices is -1; want 0 or more":                 {Client: client, MaxServices: -1},
+		`watch: PreferAddresses is [""]; want names such as "wan"`: {Client: client, PreferAddresses: []string{""}},
+		"watch: MaxQueries is 184; want 0 to 183":                  {Client: client, MaxQueries: 184},
+		"watch: MaxQueries is -1; want 0 to 183":                   {Client: client, MaxQueries: -1},
 	} {
 		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v; want %q", err, want)
