@@ -31,29 +31,15 @@ func (a *attempt) answerCode(resp *http.Response) outcome.Code {
 		return outcome.Foreign
 	case status == http.StatusSwitchingProtocols && !a.x.upgrade:
 		return outcome.Error
-	case status == http.StatusMisdirectedRequest:
-		return outcome.Misdirected
-	case status == http.StatusTooManyRequests:
-		return outcome.Busy
-	case status < http.StatusInternalServerError:
-		return outcome.OK
 	}
-	switch status {
-	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
-		return outcome.OK // it understood, and says that it can't
-	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-	default:
-		return outcome.Error
-	}
-	switch {
-	case reason == ReasonDownstream:
+	switch code := outcome.OfStatus(status); {
+	case reason == ReasonDownstream && (code == outcome.Gateway || code == outcome.GatewayTimeout):
 		return outcome.Downstream
 	case reason == ReasonOverload && status == http.StatusServiceUnavailable:
 		return outcome.Overload
-	case status == http.StatusGatewayTimeout:
-		return outcome.GatewayTimeout
+	default:
+		return code
 	}
-	return outcome.Gateway
 }
 
 // foreign reports whether another server has answered than the one that was

@@ -20,8 +20,8 @@
 // 503. Not if the answer says that another service is to blame
 // ([ReasonDownstream]): that one was tried. Any other answer is final.
 //
-// A request is sent 1 + Config.MaxRetries times at most, dials that are refused at
-// once aside, within Config.Budget and the caller's deadline, and never to an
+// A request is sent 1 + Config.MaxRetries times at most, or as [WithMaxTries] says,
+// dials that are refused at once aside, within Config.Budget and the caller's deadline, and never to an
 // instance that was tried while another is left, an ejected or critical one
 // included. The only instance is tried again after a short pause, or when its
 // Retry-After says so if that is within a second. A body of which a byte was read

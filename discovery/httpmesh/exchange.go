@@ -31,6 +31,11 @@ func newExchange(t *Transport, r *http.Request, to routeKey) *exchange {
 		x.report.Method = http.MethodGet
 	}
 	x.Sender, x.Rules, x.Ctx = x, &t.rules, r.Context()
+	if most, ok := x.Ctx.Value(maxTriesKey{}).(int); ok {
+		rules := t.rules
+		rules.MaxRetries = min(most-1, maxMaxRetries)
+		x.Rules = &rules
+	}
 	if !safe(x.report.Method) {
 		x.Group = outcome.Unsafe
 	}

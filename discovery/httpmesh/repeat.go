@@ -1,6 +1,7 @@
 package httpmesh
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"time"
@@ -9,6 +10,15 @@ import (
 // keyHeader says that its sender wants a request done once, however often it
 // arrives (draft-ietf-httpapi-idempotency-key-header).
 const keyHeader = "Idempotency-Key"
+
+type maxTriesKey struct{}
+
+// WithMaxTries returns a context whose requests are sent that many times at most,
+// the first included, in place of 1 + Config.MaxRetries. Less than 1 counts as 1, and
+// 11 is the most. What is tried again, and what the budget says, stays as it is.
+func WithMaxTries(ctx context.Context, tries int) context.Context {
+	return context.WithValue(ctx, maxTriesKey{}, max(tries, 1))
+}
 
 // safe reports whether the method is safe as RFC 9110, section 9.2.1 has it.
 func safe(method string) bool {

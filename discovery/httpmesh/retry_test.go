@@ -178,6 +178,50 @@ func TestRetriesCanBeTurnedOff(t *testing.T) {
 	})
 }
 
+func TestContextSaysHowOftenItsRequestsAreTried(t *testing.T) {
+	for _, c := range []struct {
+		tries int
+		want  string
+	}{
+		{-1, "order-a stalled, stalled"},
+		{1, "order-a stalled, stalled"},
+		{2, "order-a stalled, order-b stalled, stalled"},
+		{4, "order-a stalled, order-b stalled, order-c stalled, order-d ok, ok"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFleet(t)
+			for _, id := range []string{"order-a", "order-b", "order-c"} {
+				f.add("order", id, nil).mode.Store("swallow")
+			}
+			f.add("order", "order-d", echo)
+			a := sendWith(httpmesh.WithMaxTries(t.Context(), c.tries), t, f.transport(httpmesh.Config{}), post, "http://order/", nil)
+			wantWords(t, a, c.want)
+		})
+	}
+}
+
+func TestBalancerForIsTheOneThatRequestsUseAndHasTheLatestInstances(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		f.add("order", "order-a", echo)
+		transport := f.transport(httpmesh.Config{})
+		b, err := transport.BalancerFor(t.Context(), "order", false)
+		if err != nil || b != transport.Balancers("order")[0] || len(b.Endpoints()) != 1 {
+			t.Fatalf("got %v, %v; want that of requests, with one instance", b, err)
+		}
+		f.add("order", "order-b", echo)
+		if b, err = transport.BalancerFor(t.Context(), "order", false); err != nil || len(b.Endpoints()) != 2 {
+			t.Errorf("got %v; want two instances", err)
+		}
+		if err := transport.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := transport.BalancerFor(t.Context(), "order", false); !errors.Is(err, catalog.ErrClosed) {
+			t.Errorf("got %v after Close; want ErrClosed", err)
+		}
+	})
+}
+
 func TestOnlyInstanceIsTriedAgainAfterAShortPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t)

@@ -206,6 +206,26 @@ func (t *Transport) Balancers(service string) (all []*balancer.Balancer) {
 	return all
 }
 
+// BalancerFor returns the balancer of a service, with its latest instances, those that
+// speak TLS or those that don't: for one who sends to them by other means, and picks
+// and tells the outcomes as a request does, so that there is one health. It waits for
+// the first answer about the service until ctx ends. Ask for it anew for each pick.
+func (t *Transport) BalancerFor(ctx context.Context, service string, tls bool) (*balancer.Balancer, error) {
+	if t.closing.Load() {
+		return nil, fmt.Errorf("httpmesh: send to %s: %w", service, catalog.ErrClosed)
+	}
+	t.cfg.Source.KeepAlive(service)
+	s, err := t.cfg.Source.Latest(ctx, service)
+	if err != nil {
+		return nil, err
+	}
+	return t.route(s, tls, time.Now()).balancer, nil
+}
+
+// Patience is how long a silence lasts that counts as the instance's failure; see
+// Config.TryTimeout.
+func (t *Transport) Patience() time.Duration { return t.rules.Patience }
+
 // CloseIdleConnections closes the connections that no request uses.
 func (t *Transport) CloseIdleConnections() {
 	t.routes.Range(func(_, r any) bool {
