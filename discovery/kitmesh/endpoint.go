@@ -16,7 +16,8 @@ const maxServiceBytes = 128 // as registration allows
 
 // Endpoint returns a go-kit endpoint that calls a service by name: client is
 // the mesh's, as (*discovery.Mesh).Client returns it; target is the service,
-// with a path if it is always the same ("user", "user/users"). enc fills the
+// with a path if it is always the same ("user", "user/users"), after https:// if its
+// instances speak TLS. enc fills the
 // request in (its path too, where it differs from call to call), dec reads the
 // response: of whatever status, since the mesh judges no answer. options are
 // go-kit's own; its SetClient is overruled by client.
@@ -52,15 +53,26 @@ func Endpoint(client *http.Client, method, target string, enc kithttp.EncodeRequ
 }
 
 func parseTarget(target string) (*url.URL, error) {
-	service, path, _ := strings.Cut(target, "/")
-	if service == "" || len(service) > maxServiceBytes || strings.Trim(service, letters) != "" || strings.ContainsAny(path, "?#") {
-		return nil, fmt.Errorf(`kitmesh: target is %q; want a service's name of up to %d letters, digits, '-', '.' and '_', without scheme and port, and perhaps a path: "user" or "user/users"`, target, maxServiceBytes)
+	rest, secure := strings.CutPrefix(target, "https://")
+	service, path, _ := strings.Cut(rest, "/")
+	if !validService(service) || strings.ContainsAny(path, "?#") {
+		return nil, fmt.Errorf(`kitmesh: target is %q; want %s, without a port, perhaps after https://, and perhaps a path: "user" or "user/users"`, target, serviceWanted)
 	}
-	u, err := url.Parse("http://" + target)
+	scheme := "http://"
+	if secure {
+		scheme = "https://"
+	}
+	u, err := url.Parse(scheme + rest)
 	if err != nil {
 		return nil, fmt.Errorf("kitmesh: target is %q: %w", target, err)
 	}
 	return u, nil
 }
+
+func validService(name string) bool {
+	return name != "" && len(name) <= maxServiceBytes && strings.Trim(name, letters) == ""
+}
+
+const serviceWanted = "a service's name of up to 128 letters, digits, '-', '.' and '_'"
 
 const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._"

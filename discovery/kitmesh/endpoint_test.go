@@ -239,6 +239,8 @@ func TestEndpointNamesTheArgumentThatIsWrong(t *testing.T) {
 		{"a service", client, "GET", "user", byPath, who, ""},
 		{"a service and a path", client, "GET", "user/users/", byPath, who, ""},
 		{"dots and dashes", client, "REPORT", "user.v2-b_c", byPath, who, ""},
+		{"TLS", client, "GET", "https://user/users", byPath, who, ""},
+		{"TLS at a port", client, "GET", "https://user:443/users", byPath, who, `target is "https://user:443/users"`},
 		{"no client", nil, "GET", "user", byPath, who, "client is nil"},
 		{"no enc", client, "GET", "user", nil, who, "enc is nil"},
 		{"no dec", client, "GET", "user", byPath, nil, "dec is nil"},
