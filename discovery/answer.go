@@ -139,6 +139,8 @@ func advice(err error) string {
 		return "use http in place of https in the address"
 	case strings.Contains(text, "HTTP request to an HTTPS server"):
 		return "use https in place of http in the address"
+	case strings.Contains(text, "remote error: tls: ") && strings.Contains(text, "certificate"):
+		return "give it a certificate that Consul's CA has signed and that has not ended: Config.Consul.CertFile and KeyFile, or CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY"
 	case strings.Contains(text, "x509:"), strings.Contains(text, "tls:"):
 		return "set Config.Consul.CAFile and ServerName, or CONSUL_CACERT and CONSUL_TLS_SERVER_NAME"
 	case code == http.StatusTooManyRequests:

@@ -90,7 +90,9 @@ type Consul struct {
 	TokenFile string
 	// CAFile, CertFile and KeyFile are PEM files for TLS, ServerName is the name
 	// in the agent's certificate. Empty means CONSUL_CACERT, CONSUL_CLIENT_CERT,
-	// CONSUL_CLIENT_KEY and CONSUL_TLS_SERVER_NAME.
+	// CONSUL_CLIENT_KEY and CONSUL_TLS_SERVER_NAME. A file that is replaced holds for
+	// new connections within 11s, without a restart; while it is broken what was last
+	// good does, and Log says so: see package mtls.
 	CAFile, CertFile, KeyFile, ServerName string
 	// Datacenter to watch. Empty means the agent's own, to which registrations
 	// always go.

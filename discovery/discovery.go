@@ -52,7 +52,7 @@ type Mesh struct {
 	agent      *registration.Agent // for all registrations; nil before the first
 	registered []*registration.Registration
 	views      map[*Mesh]struct{}
-	closeIdle  []func() // of the clients
+	closeIdle  []func() // of the clients, and of what they share
 	closed     bool
 }
 
@@ -76,6 +76,9 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 	if cfg.Trace != nil {
 		m.trace = *cfg.Trace
 	}
+	if err := m.identifyToConsul(); err != nil {
+		return nil, fmt.Errorf("discovery: %w", err)
+	}
 	if m.whole == nil {
 		if err := m.watch(cfg); err != nil { //nolint:contextcheck // its watches end by Close, not with ctx
 			return nil, errors.Join(fmt.Errorf("discovery: %w", err), m.Close())
@@ -94,6 +97,19 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
+}
+
+// identifyToConsul looks after the files of TLS that Consul is asked with.
+func (m *Mesh) identifyToConsul() error {
+	if m.own != nil {
+		return nil
+	}
+	identity, err := consul.Identify(m.consul, m.log)
+	if err == nil && identity != nil {
+		m.consul.Identity = identity
+		m.closeIdle = append(m.closeIdle, identity.Close)
+	}
+	return err
 }
 
 // watch makes Consul the source. What it has begun by an error is Close's to end.

@@ -42,7 +42,10 @@ var rooms = []struct {
 	{room: "discovery/internal/tries", may: []string{"internal/clip", "discovery/catalog", "discovery/outcome", "discovery/outlier", "discovery/balancer"}},
 	{room: "discovery/httpmesh", may: []string{"internal/clip", "internal/problem", "discovery/catalog", "discovery/outcome", "discovery/outlier", "discovery/balancer", "discovery/internal/tries"}},
 	{room: "discovery/mtls", may: []string{"internal/clip"}},
-	{room: "discovery/internal/consul", mayNot: []string{"discovery/...", goKit, grpc, prometheus, otel, sqlite}},
+	{room: "discovery/internal/consul", mayNot: []string{
+		"discovery", "discovery/catalog", "discovery/balancer", "discovery/watch", "discovery/registration", "discovery/httpmesh", "discovery/kitmesh",
+		"discovery/consultest", "observability/...", "services/...", goKit, grpc, prometheus, otel, sqlite,
+	}},
 	{room: "discovery/watch", mayNot: []string{
 		"discovery", "discovery/balancer", "discovery/registration", "discovery/httpmesh", "discovery/kitmesh", "discovery/consultest",
 		"observability/...", "services/...", goKit, grpc, prometheus, otel, sqlite,

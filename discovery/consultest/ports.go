@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strconv"
 )
 
@@ -27,8 +28,9 @@ const (
 	lastPort  = 31999
 )
 
-// freePorts finds ports for what can't be switched off (-1 does that).
-func freePorts() (ports, error) {
+// freePorts finds ports, which are free at all of the addresses, for what can't be
+// switched off (-1 does that).
+func freePorts(addresses ...string) (ports, error) {
 	p := ports{SerfWAN: -1, DNS: -1, GRPC: -1, GRPCTLS: -1, HTTPS: -1}
 	for _, port := range []*int{&p.HTTP, &p.Server, &p.SerfLAN} {
 		var err error
@@ -37,7 +39,7 @@ func freePorts() (ports, error) {
 			if n == p.HTTP || n == p.Server {
 				continue
 			}
-			if err = free(n); err == nil {
+			if err = free(n, addresses); err == nil {
 				*port = n
 				break
 			}
@@ -50,13 +52,13 @@ func freePorts() (ports, error) {
 }
 
 // findWAN finds a port for gossip with other datacenters.
-func (p *ports) findWAN() (err error) {
+func (p *ports) findWAN(addresses ...string) (err error) {
 	for range 100 {
 		n := firstPort + rand.IntN(lastPort-firstPort+1)
 		if n == p.HTTP || n == p.Server || n == p.SerfLAN {
 			continue
 		}
-		if err = free(n); err == nil {
+		if err = free(n, addresses); err == nil {
 			p.SerfWAN = n
 			return nil
 		}
@@ -65,16 +67,21 @@ func (p *ports) findWAN() (err error) {
 }
 
 // free reports why a port can't be had, for TCP and, as Serf wants it, UDP.
-func free(port int) error {
-	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	var lc net.ListenConfig
-	l, err := lc.Listen(context.Background(), "tcp", addr)
-	if err != nil {
-		return err
+func free(port int, addresses []string) error {
+	for _, host := range slices.Compact(addresses) {
+		addr := net.JoinHostPort(host, strconv.Itoa(port))
+		var lc net.ListenConfig
+		l, err := lc.Listen(context.Background(), "tcp", addr)
+		if err != nil {
+			return err
+		}
+		u, err := lc.ListenPacket(context.Background(), "udp", addr)
+		if err != nil {
+			return errors.Join(err, l.Close())
+		}
+		if err := errors.Join(u.Close(), l.Close()); err != nil {
+			return err
+		}
 	}
-	u, err := lc.ListenPacket(context.Background(), "udp", addr)
-	if err != nil {
-		return errors.Join(err, l.Close())
-	}
-	return errors.Join(u.Close(), l.Close())
+	return nil
 }

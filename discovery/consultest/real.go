@@ -26,12 +26,17 @@ type Server struct {
 	t          testing.TB
 	binary     string
 	dir        string
+	name       string  // of its node
 	token      string  // "" means that there are no ACLs
+	tls        *TLS    // nil: plain HTTP
 	of         *Server // nil for a server, else the one that the client agent has joined
 	wan        bool    // it may be joined to other datacenters
 	datacenter string
 	ports      ports
-	beside     []*Server // client agents
+	client     string    // the address that the HTTP API listens at
+	bind       string    // the address that it is known to the others by
+	beside     []*Server // the other servers, and client agents
+	expect     int       // servers
 	run        *process  // nil while none runs
 
 	mu         sync.Mutex // guards what follows
@@ -55,7 +60,7 @@ const (
 // the PATH; without one the test is skipped.
 func Real(t testing.TB) *Server {
 	t.Helper()
-	return realWith(t, "")
+	return begun(newServer(t))
 }
 
 // RealWithACLs is Real for a Consul that gives nothing to those who have no
@@ -63,10 +68,55 @@ func Real(t testing.TB) *Server {
 // everything.
 func RealWithACLs(t testing.TB) *Server {
 	t.Helper()
-	return realWith(t, managementToken)
+	s := newServer(t)
+	s.token = managementToken
+	return begun(s)
 }
 
-func realWith(t testing.TB, token string) *Server {
+// TLS names the PEM files of a Consul's own certificate and its key, and of the CA
+// that has to have signed its callers'.
+type TLS struct{ CAFile, CertFile, KeyFile string }
+
+// RealWithTLS is Real for a Consul that serves its API by HTTPS alone, and to those
+// alone who have a certificate of the CA (verify_incoming). The server's own must be
+// for 127.0.0.1, and for a client as well, since Client uses it.
+func RealWithTLS(t testing.TB, files TLS) *Server {
+	t.Helper()
+	s := newServer(t)
+	s.tls = &files
+	return begun(s)
+}
+
+// RealServers is Real for a cluster of n servers, of which each is in the others'
+// place when they are lost. The first one's node is NodeName.
+func RealServers(t testing.TB, n int) []*Server {
+	t.Helper()
+	var all []*Server
+	for i := range n {
+		s := newServer(t)
+		s.expect = n
+		if i > 0 {
+			s.name = fmt.Sprintf("%s-%d", NodeName, i+1)
+		}
+		all = append(all, s)
+	}
+	for i, s := range all {
+		for j, other := range all {
+			if i != j {
+				s.beside = append(s.beside, other)
+			}
+		}
+	}
+	begin(all...)
+	return all
+}
+
+func begun(s *Server) *Server {
+	begin(s)
+	return s
+}
+
+func newServer(t testing.TB) *Server {
 	t.Helper()
 	binary := os.Getenv("CONSUL_BIN")
 	if binary == "" {
@@ -76,21 +126,20 @@ func realWith(t testing.TB, token string) *Server {
 		}
 		binary = found
 	}
-	s := &Server{t: t, binary: binary, dir: t.TempDir(), token: token, datacenter: Datacenter}
-	s.begin()
-	return s
+	return &Server{t: t, binary: binary, dir: t.TempDir(), name: NodeName, datacenter: Datacenter, client: "127.0.0.1", bind: "127.0.0.1", expect: 1}
 }
 
 // OtherDatacenter starts the server of another datacenter, which is joined to this
 // one: each answers questions about the other. It ends with the test.
 func (s *Server) OtherDatacenter(name string) *Server {
 	s.t.Helper()
-	o := &Server{t: s.t, binary: s.binary, dir: s.t.TempDir(), token: s.token, datacenter: name}
+	o := newServer(s.t)
+	o.token, o.datacenter = s.token, name
 	for _, side := range []*Server{s, o} {
 		side.wan = true
 	}
 	s.Restart() // with a port for the other one
-	o.begin()
+	begin(o)
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
 	tick := time.NewTicker(25 * time.Millisecond)
@@ -114,44 +163,93 @@ func (s *Server) OtherDatacenter(name string) *Server {
 }
 
 // Agent starts a client agent, as each machine of a cluster has one: it has no
-// catalog, and asks the server for what it does not know itself. Its node is
-// AgentNodeName. It ends with the test.
+// catalog, and asks the server for what it does not know itself. The first one's node
+// is AgentNodeName. It ends with the test.
 func (s *Server) Agent() *Server {
 	s.t.Helper()
-	a := &Server{t: s.t, binary: s.binary, dir: s.t.TempDir(), of: s, token: s.token, datacenter: s.datacenter}
-	a.begin()
+	return s.AgentAt("127.0.0.1", "127.0.0.1")
+}
+
+// AgentAt is Agent for one whose API listens at one address of this machine, and that
+// the others know by another.
+func (s *Server) AgentAt(client, advertised string) *Server {
+	s.t.Helper()
+	a := &Server{
+		t: s.t, binary: s.binary, dir: s.t.TempDir(), of: s, token: s.token, datacenter: s.datacenter,
+		name: AgentNodeName, client: client, bind: advertised,
+	}
+	agents := 0
+	for _, other := range s.beside {
+		if other.of != nil {
+			agents++
+		}
+	}
+	if agents > 0 {
+		a.name = fmt.Sprintf("%s-%d", AgentNodeName, agents+1)
+	}
+	begin(a)
 	s.beside = append(s.beside, a)
 	return a
 }
 
-func (s *Server) begin() {
-	s.t.Helper()
-	s.t.Cleanup(func() {
-		s.Kill()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for _, tr := range s.transports {
-			tr.CloseIdleConnections()
+// begin starts those that need each other to come up.
+func begin(all ...*Server) {
+	t := all[0].t
+	t.Helper()
+	t.Cleanup(func() {
+		for _, s := range all {
+			s.Kill()
+			s.mu.Lock()
+			for _, tr := range s.transports {
+				tr.CloseIdleConnections()
+			}
+			s.mu.Unlock()
 		}
 	})
 	// Between finding free ports and taking them somebody else may be faster.
 	for try := 1; ; try++ {
-		var err error
-		if s.ports, err = freePorts(); err != nil {
-			s.t.Fatalf("consultest: find free ports: %v", err)
-		}
-		if err = s.start(); err == nil {
+		err := beginOnce(all)
+		if err == nil {
 			return
 		}
-		s.Kill()
+		for _, s := range all {
+			s.Kill()
+		}
 		if try == 3 {
-			s.t.Fatalf("consultest: start %s: %v", s.binary, err)
+			t.Fatalf("consultest: start %s: %v", all[0].binary, err)
 		}
 	}
 }
 
+func beginOnce(all []*Server) (err error) {
+	for _, s := range all {
+		if s.ports, err = freePorts(s.client, s.bind); err != nil {
+			return fmt.Errorf("find free ports: %w", err)
+		}
+		if s.tls != nil {
+			s.ports.HTTP, s.ports.HTTPS = -1, s.ports.HTTP
+		}
+	}
+	for _, s := range all {
+		if err := s.launch(); err != nil {
+			return err
+		}
+	}
+	for _, s := range all {
+		if err := s.wait(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Addr returns host:port of the HTTP API.
-func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.ports.HTTP)) }
+func (s *Server) Addr() string {
+	return net.JoinHostPort(s.client, strconv.Itoa(max(s.ports.HTTP, s.ports.HTTPS)))
+}
+
+// Node returns the name of its node.
+func (s *Server) Node() string { return s.name }
 
 // Client returns a client of Consul's API module with connections of its own,
 // which are closed with the test.
@@ -159,11 +257,18 @@ func (s *Server) Client() *api.Client { return s.ClientWith(s.token) }
 
 // ClientWith is Client with another token.
 func (s *Server) ClientWith(token string) *api.Client {
-	tr := &http.Transport{MaxIdleConnsPerHost: 100}
+	tr, scheme := &http.Transport{MaxIdleConnsPerHost: 100}, "http"
 	s.mu.Lock()
 	s.transports = append(s.transports, tr)
 	s.mu.Unlock()
-	c, err := api.NewClient(&api.Config{Address: s.Addr(), Scheme: "http", Token: token, HttpClient: &http.Client{Transport: tr}})
+	var err error
+	if s.tls != nil {
+		scheme = "https"
+		if tr.TLSClientConfig, err = api.SetupTLSConfig(&api.TLSConfig{CAFile: s.tls.CAFile, CertFile: s.tls.CertFile, KeyFile: s.tls.KeyFile}); err != nil {
+			s.t.Fatalf("consultest: the files of TLS: %v", err)
+		}
+	}
+	c, err := api.NewClient(&api.Config{Address: s.Addr(), Scheme: scheme, Token: token, HttpClient: &http.Client{Transport: tr}})
 	if err != nil {
 		s.t.Fatalf("consultest: make a client of %s: %v", s.Addr(), err)
 	}
@@ -244,13 +349,6 @@ func (s *Server) stop() {
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
-func (s *Server) node() string {
-	if s.of != nil {
-		return AgentNodeName
-	}
-	return NodeName
-}
-
 // others are the addresses to gossip with.
 func (s *Server) others() []string {
 	all := []string{}
@@ -263,28 +361,35 @@ func (s *Server) others() []string {
 	return all
 }
 
-func (s *Server) gossip() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.ports.SerfLAN)) }
+func (s *Server) gossip() string { return net.JoinHostPort(s.bind, strconv.Itoa(s.ports.SerfLAN)) }
 
 func (s *Server) gossipWAN() string {
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.ports.SerfWAN))
+	return net.JoinHostPort(s.bind, strconv.Itoa(s.ports.SerfWAN))
 }
 
 func (s *Server) start() error {
+	if err := s.launch(); err != nil {
+		return err
+	}
+	return s.wait()
+}
+
+func (s *Server) launch() error {
 	if s.wan && s.ports.SerfWAN < 0 {
-		if err := s.ports.findWAN(); err != nil {
+		if err := s.ports.findWAN(s.bind); err != nil {
 			return err
 		}
 	}
 	settings := map[string]any{
-		"node_name": s.node(), "datacenter": s.datacenter,
-		"bind_addr": "127.0.0.1", "client_addr": "127.0.0.1", "advertise_addr": "127.0.0.1",
+		"node_name": s.name, "datacenter": s.datacenter,
+		"bind_addr": s.bind, "client_addr": s.client, "advertise_addr": s.bind,
 		"data_dir": s.data(), "ports": s.ports, "log_level": "warn", "disable_update_check": true,
 		"leave_on_terminate": false, "skip_leave_on_interrupt": true,
 		// A server that was wiped knows of no agent, so each joins the other.
 		"retry_join": s.others(), "retry_interval": "250ms",
 	}
 	if s.of == nil {
-		settings["server"], settings["bootstrap_expect"] = true, 1
+		settings["server"], settings["bootstrap_expect"] = true, s.expect
 		settings["performance"] = map[string]any{"raft_multiplier": 1}
 	}
 	if s.token != "" {
@@ -294,6 +399,11 @@ func (s *Server) start() error {
 			"tokens": map[string]any{"initial_management": s.token, "agent": s.token},
 		}
 	}
+	if s.tls != nil {
+		settings["tls"] = map[string]any{"https": map[string]any{
+			"ca_file": s.tls.CAFile, "cert_file": s.tls.CertFile, "key_file": s.tls.KeyFile, "verify_incoming": true,
+		}}
+	}
 	config, err := json.Marshal(settings)
 	if err != nil {
 		return err
@@ -302,10 +412,8 @@ func (s *Server) start() error {
 	if err := os.WriteFile(file, config, 0o600); err != nil {
 		return err
 	}
-	if s.run, err = startProcess(s.binary, "agent", "-config-file="+file); err != nil {
-		return err
-	}
-	return s.wait()
+	s.run, err = startProcess(s.binary, "agent", "-config-file="+file)
+	return err
 }
 
 // wait returns when Consul has a leader, and its own node is passing in the
@@ -317,7 +425,7 @@ func (s *Server) wait() error {
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		checks, _, err := client.Health().Node(s.node(), (&api.QueryOptions{}).WithContext(ctx))
+		checks, _, err := client.Health().Node(s.name, (&api.QueryOptions{}).WithContext(ctx))
 		for _, c := range checks {
 			if c.CheckID == "serfHealth" && c.Status == api.HealthPassing { // of the node; there may be services on it
 				return nil

@@ -11,8 +11,10 @@ package consul
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -20,6 +22,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"github.com/rollcall-mesh/rollcall/discovery/mtls"
 )
 
 // MaxConns bounds Config.MaxConns: Consul closes the 201st connection of a
@@ -67,6 +71,9 @@ type Config struct {
 	// until their context ends. 0 means DefaultMaxConns; at most 199, because Consul
 	// refuses more than 200 from one address.
 	MaxConns int
+	// Identity is what Identify returned for this Config: the files of TLS, looked
+	// after. nil means that they are read once.
+	Identity *mtls.Identity
 }
 
 // Client is the API's client, by a name for code that only passes it on.
@@ -123,9 +130,10 @@ func Open(cfg Config) (client *api.Client, closeIdle func(), err error) {
 	override(&c.TLSConfig.CertFile, cfg.CertFile)
 	override(&c.TLSConfig.KeyFile, cfg.KeyFile)
 	override(&c.TLSConfig.Address, cfg.ServerName)
-	if c.HttpClient, err = api.NewHttpClient(transport, c.TLSConfig); err != nil {
+	if transport.TLSClientConfig, err = withTLS(c.TLSConfig, where, cfg.Identity); err != nil {
 		return nil, nil, fmt.Errorf("consul: make a client for %s: %w", where, err)
 	}
+	c.HttpClient = &http.Client{Transport: transport}
 	if c.TokenFile != "" {
 		if c.HttpClient.Transport, err = newFileToken(c.TokenFile, transport); err != nil {
 			return nil, nil, err
@@ -172,6 +180,48 @@ func override(setting *string, by string) {
 	if by != "" {
 		*setting = by
 	}
+}
+
+// Identify looks after the files of TLS that the Config and the environment name, for
+// the clients that are made with it. nil: there are none. The caller closes it.
+func Identify(cfg Config, log *slog.Logger) (*mtls.Identity, error) {
+	c := api.DefaultConfig().TLSConfig
+	override(&c.CAFile, cfg.CAFile)
+	override(&c.CertFile, cfg.CertFile)
+	override(&c.KeyFile, cfg.KeyFile)
+	if c.CAFile == "" && c.CertFile == "" && c.KeyFile == "" {
+		return nil, nil //nolint:nilnil // said above
+	}
+	identity, err := mtls.Open(mtls.Config{CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("consul: the files of TLS: %w", err)
+	}
+	return identity, nil
+}
+
+// withTLS is how connections to an agent are secured.
+func withTLS(c api.TLSConfig, where address, identity *mtls.Identity) (*tls.Config, error) {
+	hasRoots := c.CAFile != ""
+	if identity != nil { // the files are its business, and may be broken now
+		c.CAFile, c.CertFile, c.KeyFile = "", "", ""
+		if hasRoots {
+			c.CAPath = ""
+		}
+	}
+	config, err := api.SetupTLSConfig(&c) // reads what is left once
+	if err != nil || identity == nil {
+		return config, err
+	}
+	name := config.ServerName
+	if name == "" {
+		name, _, _ = net.SplitHostPort(where.hostPort) // it has a port; a socket has no TLS
+	}
+	looked := identity.Client(name)
+	config.GetClientCertificate = looked.GetClientCertificate
+	if hasRoots && !c.InsecureSkipVerify {
+		config.ServerName, config.InsecureSkipVerify, config.VerifyConnection = name, true, looked.VerifyConnection
+	}
+	return config, nil
 }
 
 // newTransport leaves HTTP/2 off: one connection for everything would bring
