@@ -84,7 +84,7 @@ lint: ## golangci-lint on each module, and shellcheck where it is installed
 		(cd $$module && "$$lint" run --config "$(CURDIR)/.golangci.yml" ./...) || failed=1; \
 	done; \
 	if command -v shellcheck >/dev/null; then \
-		shellcheck compose/*.sh compose/tools/*.sh .ci/run .ci/test .ci/fuzz || failed=1; \
+		shellcheck compose/*.sh compose/with/*.sh compose/tools/*.sh .ci/run .ci/test .ci/fuzz || failed=1; \
 	else \
 		echo 'shellcheck is not installed: the scripts were not checked'; \
 	fi; \
@@ -115,6 +115,7 @@ check-config: ## whether Consul and Prometheus take their configuration
 			{ echo "compose/$$tool.yaml pins another version than compose/tools/$$tool/go.mod: $$name"; exit 1; }; \
 	done
 	@"$$($(TOOL) prometheus)/promtool" check config observability/prometheus/prometheus.yml
+	@"$$($(TOOL) prometheus)/promtool" check config --syntax-only compose/with/acl/prometheus.yml
 	@"$$($(TOOL) prometheus)/promtool" test rules observability/prometheus/alerts_test.yml
 	@bind="$$(mktemp -d)"; trap 'rm -rf "$$bind"' EXIT; \
 	printf '%s\n' 'bind_addr = "127.0.0.1"' 'data_dir = "/consul/data"' > "$$bind/command-line.hcl"; \

@@ -35,7 +35,14 @@ locate() {
   admin=$(at ROLLCALL_GATEWAY_ADMIN_PORT 8081 gateway 8081)
   consul=$(at ROLLCALL_CONSUL_PORT 8500 consul 8500)
   prometheus=$(at ROLLCALL_PROMETHEUS_PORT 9090 prometheus 9090)
+  local name
+  for name in $(overlays); do
+    [ -f "$secrets/$name/consul.curl" ] || continue
+    consul=https${consul#http}
+    asking=(--config "$secrets/$name/consul.curl")
+  done
 }
+asking=() # curl's options for Consul
 
 # ids [FLAG]: of the project's containers that run; with --all, of all.
 ids() { docker ps --quiet ${1:+"$1"} --filter "label=com.docker.compose.project=$(project)" --filter label=com.docker.compose.oneoff=False; }
@@ -69,9 +76,9 @@ look() {
   local all targets catalog service one health addresses names want have total=0 scraped=0 healthy=0 ready=yes url code
   seen=
   all=$(containers)
-  targets=$(get "$prometheus/api/v1/targets?state=active" | each discoveredLabels | grep -F '"health":"up"' || true)
+  targets=$(get "$prometheus/api/v1/targets?state=active" | each discoveredLabels | grep -F '"health":"up"' | sed 's#"scrapeUrl":"https:#"scrapeUrl":"http:#' || true)
   for service in consul user order gateway prometheus; do
-    catalog=$(get "$consul/v1/health/service/$service?passing" || true)
+    catalog=$(get ${asking[@]+"${asking[@]}"} "$consul/v1/health/service/$service?passing" || true)
     want=0 have=0
     while read -r one health addresses; do
       [ "$one" = "$service" ] || continue

@@ -51,16 +51,20 @@ func root(t testing.TB) string {
 	return dir
 }
 
-// project loads compose.yaml as `docker compose` would with this environment, and no .env.
-func project(t *testing.T, env map[string]string) *types.Project {
+// project loads compose.yaml, and overlays over it, as `docker compose` would with this environment, and no .env.
+func project(t *testing.T, env map[string]string, overlays ...string) *types.Project {
 	t.Helper()
 	dir := root(t)
 	var list []string
 	for k, v := range env {
 		list = append(list, k+"="+v)
 	}
+	files := []string{filepath.Join(dir, "compose.yaml")}
+	for _, overlay := range overlays {
+		files = append(files, filepath.Join(dir, overlay))
+	}
 	opts, err := cli.NewProjectOptions(
-		[]string{filepath.Join(dir, "compose.yaml")},
+		files,
 		cli.WithWorkingDirectory(dir),
 		cli.WithEnv(list),
 	)

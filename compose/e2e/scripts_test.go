@@ -66,12 +66,15 @@ type scripts struct {
 func newScripts(t *testing.T) *scripts {
 	t.Helper()
 	s := &scripts{dir: filepath.Join(t.TempDir(), "checkout"), fake: t.TempDir()}
-	for _, pattern := range []string{"compose.yaml", "compose/*.sh", "compose/*.yaml", "compose/Dockerfile", "compose/tools/build.sh"} {
+	for _, pattern := range []string{"compose.yaml", "compose/*.sh", "compose/*.yaml", "compose/Dockerfile", "compose/tools/build.sh", "compose/consul/*.hcl", "compose/with/*", "compose/with/acl/*", "compose/with/acl/policies/*"} {
 		files, err := filepath.Glob(filepath.Join(root(t), pattern))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %d files, %v", pattern, len(files), err)
 		}
 		for _, file := range files {
+			if info, err := os.Stat(file); err == nil && info.IsDir() {
+				continue
+			}
 			rel, err := filepath.Rel(root(t), file)
 			if err != nil {
 				t.Fatal(err)
@@ -523,7 +526,7 @@ func TestMakeUpNamesTheOverlaysThatThereAre(t *testing.T) {
 	s := withOverlays(t)
 	for _, with := range []string{"three", "one,three", "../one", "one,none"} {
 		out, err := s.run(t, "up.sh", with)
-		if err == nil || !strings.Contains(out, "error: WITH is "+with+", and there is no ") || !strings.Contains(out, "want none, or some of one, two\n") {
+		if err == nil || !strings.Contains(out, "error: WITH is "+with+", and there is no ") || !strings.Contains(out, "want none, or some of acl, one, two\n") {
 			t.Errorf("WITH=%s: got %v:\n%s", with, err, out)
 		}
 	}

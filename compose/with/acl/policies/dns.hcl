@@ -1,0 +1,3 @@
+# What DNS answers to everybody.
+service_prefix "" { policy = "read" }
+node_prefix "" { policy = "read" }

@@ -1,0 +1,2 @@
+# The health check of Consul's container: consul operator raft list-peers.
+operator = "read"

@@ -1,0 +1,3 @@
+# A service: it registers itself.
+service "user" { policy = "write" }
+node_prefix "" { policy = "read" }
