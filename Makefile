@@ -107,6 +107,14 @@ modules: ## the modules as others get them: tidy, installed by version, what a c
 tidy: ## go mod tidy in each module of ours; go itself can't, as long as they are not published
 	@cd compose/e2e && go test -count=1 -run '/tidy' ./modules -tidy
 
+.PHONY: generate
+generate: ## write the Go code of services/*/*/*.proto; no protoc is needed
+	@cd services/generate && GOWORK=off go run . ../..
+
+.PHONY: generate-check
+generate-check: ## whether that would change anything
+	@cd services/generate && GOWORK=off go run . -check ../..
+
 .PHONY: check-config
 check-config: ## whether Consul and Prometheus take their configuration
 	@for tool in consul prometheus; do \
