@@ -6,6 +6,8 @@
 //	server.Handler = limits.Handler(mux)
 //	client.Transport = overload.Outside(transport) // a peer's time is not ours
 //
+// [Limiter.Admit] and [Away] are the same for other protocols than HTTP.
+//
 // A server that takes more than it can do answers everybody late, and so, to
 // callers with a time limit, nobody. One that sheds the rest serves as much as
 // it can, at nearly its usual latency, and tells the others at once, with 503,

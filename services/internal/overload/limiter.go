@@ -49,26 +49,38 @@ func (l *Limiter) Handler(next http.Handler) http.Handler {
 			}
 			body = readAhead(r, l.cfg.MaxBody)
 		}
-		began := time.Now()
-		era, ok, changed := limit.admit(began)
-		l.tell(kind, limit, changed)
+		ctx, done, ok := l.Admit(r.Context(), kind)
 		if !ok {
-			l.cfg.Shed(kind)
 			problem.Write(w, r, shed())
 			return
 		}
-		p := &place{limit: limit}
-		defer func() {
-			now := time.Now()
-			l.tell(kind, limit, p.end(now, era, now.Sub(began)))
-		}()
-		in := r.WithContext(context.WithValue(r.Context(), placeKey{}, p))
+		defer done()
+		in := r.WithContext(ctx)
 		if body != nil {
 			in.Body = body
 		}
 		defer func() { r.Pattern = in.Pattern }() // for those outside who name the route
 		next.ServeHTTP(w, in)
 	})
+}
+
+// Admit lets a request of the kind in, whatever its protocol, or sheds it: ok is
+// false then, and it must be answered without any work. Else it is at work until
+// done is called, and goes on with the context in, which is for Outside and Away.
+// All of it should be there by now: what is waited for here counts as latency.
+func (l *Limiter) Admit(ctx context.Context, kind Kind) (in context.Context, done func(), ok bool) {
+	limit, began := l.limits[kind], time.Now()
+	era, ok, changed := limit.admit(began)
+	l.tell(kind, limit, changed)
+	if !ok {
+		l.cfg.Shed(kind)
+		return ctx, nil, false
+	}
+	p := &place{limit: limit}
+	return context.WithValue(ctx, placeKey{}, p), func() {
+		now := time.Now()
+		l.tell(kind, limit, p.end(now, era, now.Sub(began)))
+	}, true
 }
 
 func (l *Limiter) tell(kind Kind, limit *limit, changed bool) {
@@ -150,11 +162,17 @@ func Outside(next http.RoundTripper) http.RoundTripper { return outside{next} }
 type outside struct{ next http.RoundTripper }
 
 func (o outside) RoundTrip(r *http.Request) (*http.Response, error) {
-	p, ok := r.Context().Value(placeKey{}).(*place)
+	defer Away(r.Context())()
+	return o.next.RoundTrip(r)
+}
+
+// Away is Outside for a call of any protocol: the request of ctx, if a Limiter has
+// let it in, waits for another service until back is called.
+func Away(ctx context.Context) (back func()) {
+	p, ok := ctx.Value(placeKey{}).(*place)
 	if !ok {
-		return o.next.RoundTrip(r)
+		return func() {}
 	}
 	p.leave()
-	defer p.back()
-	return o.next.RoundTrip(r)
+	return p.back
 }
