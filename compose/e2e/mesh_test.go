@@ -162,9 +162,9 @@ func pause(t *testing.T, d time.Duration) {
 	}
 }
 
-// entries of a service in the catalog, in the order of their IDs.
+// entries of a service's HTTP ports in the catalog, in the order of their IDs.
 func (m *mesh) entries(ctx context.Context, service string) ([]*api.ServiceEntry, error) {
-	es, _, err := m.consul.Health().Service(service, "", false, (&api.QueryOptions{}).WithContext(ctx))
+	es, _, err := m.consul.Health().Service(service, "", false, (&api.QueryOptions{Filter: `"grpc" not in Service.Tags`}).WithContext(ctx))
 	slices.SortFunc(es, func(a, b *api.ServiceEntry) int { return strings.Compare(a.Service.ID, b.Service.ID) })
 	return es, err
 }

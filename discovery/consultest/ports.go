@@ -31,12 +31,12 @@ const (
 // freePorts finds ports, which are free at all of the addresses, for what can't be
 // switched off (-1 does that).
 func freePorts(addresses ...string) (ports, error) {
-	p := ports{SerfWAN: -1, DNS: -1, GRPC: -1, GRPCTLS: -1, HTTPS: -1}
-	for _, port := range []*int{&p.HTTP, &p.Server, &p.SerfLAN} {
+	p := ports{SerfWAN: -1, GRPC: -1, GRPCTLS: -1, HTTPS: -1}
+	for _, port := range []*int{&p.HTTP, &p.Server, &p.SerfLAN, &p.DNS} {
 		var err error
 		for range 100 {
 			n := firstPort + rand.IntN(lastPort-firstPort+1)
-			if n == p.HTTP || n == p.Server {
+			if n == p.HTTP || n == p.Server || n == p.SerfLAN {
 				continue
 			}
 			if err = free(n, addresses); err == nil {

@@ -251,6 +251,10 @@ func (s *Server) Addr() string {
 // Node returns the name of its node.
 func (s *Server) Node() string { return s.name }
 
+// DNS returns host:port of Consul's DNS, which answers for names that end in
+// .consul only.
+func (s *Server) DNS() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.ports.DNS)) }
+
 // Client returns a client of Consul's API module with connections of its own,
 // which are closed with the test.
 func (s *Server) Client() *api.Client { return s.ClientWith(s.token) }

@@ -22,6 +22,10 @@ type collector struct {
 	shed     *prometheus.CounterVec
 	replayed *prometheus.CounterVec
 	limits   *limits
+	// Serving gRPC: see RPCServer.
+	rpcs         *prometheus.HistogramVec
+	rpcsInFlight *prometheus.GaugeVec
+	rpcPanics    *prometheus.CounterVec
 
 	// Calling.
 	calls     *prometheus.HistogramVec
@@ -99,6 +103,12 @@ func newCollector() *collector {
 		"Requests over the limit, by kind, which were answered 503 before any work was done.", "kind")
 	c.replayed = counter("rollcall_replayed_answers_total",
 		"Answers that were given before, to the first request with the same Idempotency-Key.")
+
+	c.rpcs = histogram("rpc_server_call_duration_seconds",
+		"Time from a gRPC call's arrival to its end, by the service that answered, the method as it is on the wire (\"unmatched\" if the server does not have it) and the status code's name.",
+		"method", "code")
+	c.rpcsInFlight = gauge("rpc_server_calls_in_flight", "gRPC calls being served now, streams included.")
+	c.rpcPanics = counter("rpc_server_panics_total", "Handlers of gRPC calls that panicked; each was answered INTERNAL.")
 
 	c.calls = histogram("rollcall_client_request_duration_seconds",
 		"Time of a request through the mesh, all tries included, to the header of the response or the failure, by the service asked and how it ended: the outcome of the try whose answer or failure the caller got, or no_instance.",

@@ -13,7 +13,7 @@ func TestEveryMetricIsInTheReference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := regexp.MustCompile(`["|] ?[` + "`" + `"]?((?:rollcall|http_server)_[a-z_]+)["` + "`" + `]`)
+	name := regexp.MustCompile(`["|] ?[` + "`" + `"]?((?:rollcall|http_server|rpc_server)_[a-z_]+)["` + "`" + `]`)
 	names := func(text []byte) map[string]bool {
 		found := map[string]bool{}
 		for _, m := range name.FindAllSubmatch(text, -1) {

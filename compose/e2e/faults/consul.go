@@ -246,7 +246,7 @@ func allCritical(ctx context.Context, r *trial) error {
 		}
 	}
 	if err := r.noticed(ctx, "the gateway picks in panic mode", func(m rig.Metrics) bool {
-		return m.Sum("rollcall_instances", `peer="order"`, `state="critical"`) == 3
+		return m.Sum("rollcall_instances", `peer="order"`, `state="critical"`) == 6
 	}); err != nil {
 		return err
 	}

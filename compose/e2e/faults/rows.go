@@ -119,9 +119,9 @@ func plain(_ context.Context, r *trial) error {
 
 func overlay(name string) string { return "compose/e2e/faults/overlay/" + name + ".yaml" }
 
-// gone is true once the gateway does not use so many orders of three.
+// gone is true once the gateway does not use so many orders of three, which have an entry for each protocol.
 func gone(m rig.Metrics) bool {
-	return m.Sum("rollcall_instances_ejected", `peer="order"`) >= 1 || m.Sum("rollcall_instances", `peer="order"`, `state="passing"`) < 3
+	return m.Sum("rollcall_instances_ejected", `peer="order"`) >= 1 || m.Sum("rollcall_instances", `peer="order"`, `state="passing"`) < 6
 }
 
 // outOfUse waits until one of three orders is.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
 
 	"github.com/rollcall-mesh/rollcall/observability/health"
 	"github.com/rollcall-mesh/rollcall/observability/logging"
@@ -16,6 +17,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
 	"github.com/rollcall-mesh/rollcall/services/internal/overload"
 	"github.com/rollcall-mesh/rollcall/services/order"
+	"github.com/rollcall-mesh/rollcall/services/order/orderv1"
 )
 
 var settings struct {
@@ -64,6 +66,11 @@ func build(ctx context.Context, r *app.Runtime) (app.Parts, error) {
 	if err != nil {
 		return app.Parts{}, err
 	}
-	handler := order.NewHTTPHandler(order.NewEndpoints(service), r.Log)
-	return app.Parts{Handler: idempotency.Count(handler, r.Metrics.Replays())}, nil
+	endpoints, replayed := order.NewEndpoints(service), r.Metrics.Replays()
+	return app.Parts{
+		Handler: idempotency.Count(order.NewHTTPHandler(endpoints, r.Log), replayed),
+		GRPC: func(server grpc.ServiceRegistrar) {
+			orderv1.RegisterOrderServiceServer(server, order.NewGRPCServer(endpoints, replayed))
+		},
+	}, nil
 }

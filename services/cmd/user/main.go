@@ -5,10 +5,13 @@ import (
 	"context"
 	"os"
 
+	"google.golang.org/grpc"
+
 	"github.com/rollcall-mesh/rollcall/observability/health"
 	"github.com/rollcall-mesh/rollcall/services/internal/app"
 	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
 	"github.com/rollcall-mesh/rollcall/services/user"
+	"github.com/rollcall-mesh/rollcall/services/user/userv1"
 )
 
 var settings struct {
@@ -31,6 +34,11 @@ func build(ctx context.Context, r *app.Runtime) (app.Parts, error) {
 	}
 	r.OnClose(store.Close)
 	r.Health.Add("store", health.Required, store.Ping)
-	handler := user.NewHTTPHandler(user.NewEndpoints(user.NewService(store)), r.Log)
-	return app.Parts{Handler: idempotency.Count(handler, r.Metrics.Replays())}, nil
+	endpoints, replayed := user.NewEndpoints(user.NewService(store)), r.Metrics.Replays()
+	return app.Parts{
+		Handler: idempotency.Count(user.NewHTTPHandler(endpoints, r.Log), replayed),
+		GRPC: func(server grpc.ServiceRegistrar) {
+			userv1.RegisterUserServiceServer(server, user.NewGRPCServer(endpoints, replayed))
+		},
+	}, nil
 }

@@ -30,6 +30,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
 
 	"github.com/rollcall-mesh/rollcall/discovery"
 	"github.com/rollcall-mesh/rollcall/discovery/mtls"
@@ -86,6 +87,9 @@ type Parts struct {
 	// TLS is the identity of the listeners where that is not the service's own. nil
 	// means the service's own; at an edge, plain text.
 	TLS *mtls.Config
+	// GRPC registers the services of the gRPC port (the setting
+	// ROLLCALL_GRPC_LISTEN), which has an entry of its own. nil means no such port.
+	GRPC func(grpc.ServiceRegistrar)
 	// Stream is how long one piece of a body may take, where answers may last
 	// for ever (see web.Limits). 0 means that the fixed timeouts hold.
 	Stream time.Duration

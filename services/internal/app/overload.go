@@ -7,19 +7,13 @@ import (
 	"github.com/rollcall-mesh/rollcall/services/internal/overload"
 )
 
-// limited wraps the handlers of the traffic ports with the one limit that they
-// share, outside of what a test build adds, so that a capacity set there is
-// what the limit finds. An edge has none: its work is to wait for others, and a
-// stream through it lasts as long as it likes, so that neither how many are
-// under way nor how long they take tells of its load. Its limits are those of
-// connections and of requests in flight.
-func (s *service) limited(ports []Port) ([]http.Handler, error) {
-	handlers := make([]http.Handler, 0, len(ports))
-	for _, port := range ports {
-		handlers = append(handlers, fault.Traffic(port.Handler))
-	}
+// limit returns the one limit that all traffic ports share. An edge has none: its
+// work is to wait for others, and a stream through it lasts as long as it likes, so
+// that neither how many are under way nor how long they take tells of its load. Its
+// limits are those of connections and of requests in flight.
+func (s *service) limit() (*overload.Limiter, error) {
 	if s.spec.Edge {
-		return handlers, nil
+		return nil, nil //nolint:nilnil // nil is no limit
 	}
 	shed := map[overload.Kind]func(){}
 	limits, err := overload.New(overload.Config{
@@ -33,10 +27,22 @@ func (s *service) limited(ports []Port) ([]http.Handler, error) {
 	for _, kind := range []overload.Kind{overload.Read, overload.Write} {
 		shed[kind] = s.metrics.Limiter(string(kind), func() (limit, atWork int) { return limits.Now(kind) })
 	}
-	for n, h := range handlers {
-		handlers[n] = limits.Handler(h)
+	return limits, nil
+}
+
+// traffics returns the handlers of the traffic ports, within the limit. It is
+// outside of what a test build adds, so that a capacity set there is what the limit
+// finds.
+func traffics(ports []Port, limits *overload.Limiter) []http.Handler {
+	handlers := make([]http.Handler, 0, len(ports))
+	for _, port := range ports {
+		h := fault.Traffic(port.Handler)
+		if limits != nil {
+			h = limits.Handler(h)
+		}
+		handlers = append(handlers, h)
 	}
-	return handlers, nil
+	return handlers
 }
 
 func (s *service) tellOverload(kind overload.Kind, over bool) {

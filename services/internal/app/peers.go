@@ -25,12 +25,14 @@ func (s *service) checkListening(context.Context) error {
 }
 
 func (s *service) checkRegistered(context.Context) error {
-	_, status, ok := s.registration()
-	if !ok {
+	all := s.registered.Load()
+	if all == nil {
 		return errors.New("not begun")
 	}
-	if status.State != registration.StateRegistered {
-		return fmt.Errorf("%s: %s", status.State, status.Why)
+	for _, r := range *all {
+		if status := r.Status(); status.State != registration.StateRegistered {
+			return fmt.Errorf("%s: %s", status.State, status.Why)
+		}
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,8 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/rollcall-mesh/rollcall/discovery"
+	"github.com/rollcall-mesh/rollcall/discovery/grpcmesh"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
-	"github.com/rollcall-mesh/rollcall/discovery/registration"
 	"github.com/rollcall-mesh/rollcall/discovery/watch"
 	"github.com/rollcall-mesh/rollcall/observability/health"
 	"github.com/rollcall-mesh/rollcall/observability/logging"
@@ -44,11 +43,12 @@ type service struct {
 	runtime    *Runtime
 	admin      *web.Server
 	traffic    *web.Server
+	rpcs       *grpcmesh.Server // nil: no gRPC port
 	serving    sync.WaitGroup
 	failed     chan error  // gets one error or nil from each listener
 	listening  atomic.Bool // all ports are served
 	secure     bool        // the traffic ports speak TLS
-	registered atomic.Pointer[registration.Registration]
+	registered atomic.Pointer[entries]
 }
 
 func serve(ctx context.Context, spec Spec, settings *Settings, p Process) int {
@@ -165,7 +165,7 @@ func (s *service) start(ctx context.Context, p Process) error {
 		return err
 	}
 	ports := append([]Port{{s.settings.Listen, parts.Handler}}, parts.More...)
-	handlers, err := s.limited(ports)
+	limits, err := s.limit()
 	if err != nil {
 		return err
 	}
@@ -174,40 +174,59 @@ func (s *service) start(ctx context.Context, p Process) error {
 		return err
 	}
 	s.secure = serving != nil
-	adminAt, at, err := bind(ctx, p, s.settings.AdminListen, ports)
+	if parts.GRPC != nil {
+		if s.rpcs, err = s.newRPCs(parts, limits, serving); err != nil {
+			return err
+		}
+	}
+	adminAt, at, rpcsAt, err := s.bind(ctx, p, ports)
 	if err != nil {
 		return err
 	}
 
-	s.failed = make(chan error, len(ports)+1)
+	s.failed = make(chan error, len(ports)+2)
 	s.admin = web.New(web.Config{Limits: admin(), Log: s.log, AccessLevel: slog.LevelDebug}) //nolint:contextcheck // its requests end by Shutdown, not with the start
 	s.serving.Go(func() {
 		s.failed <- s.admin.Serve(adminAt, web.Admin(registry, s.checks, s.mesh))
 	})
 	s.traffic = web.New(web.Config{Limits: s.settings.traffic(parts.Stream), Edge: s.spec.Edge, Metrics: s.metrics.Server(), Log: s.log, TLS: serving}) //nolint:contextcheck // as above
-	for n, handler := range handlers {
+	for n, handler := range traffics(ports, limits) {
 		if !s.spec.Edge {
 			handler = httpmesh.RequireService(s.spec.Name, httpmesh.Deadline(handler))
 		}
 		s.serving.Go(func() { s.failed <- s.traffic.Serve(at[n], handler) })
 	}
+	if s.rpcs != nil {
+		s.serving.Go(func() { s.failed <- s.rpcs.Serve(s.traffic.Limited(rpcsAt)) })
+	}
 	if fault.Enabled {
 		s.log.Warn("this is a test build: PUT /faults on the admin port makes it fail", "admin", adminAt.Addr().String())
 	}
 	s.listening.Store(true)
-	if err := s.register(at[0].Addr(), adminAt.Addr()); err != nil { //nolint:contextcheck // the registration ends by Close, not with the start
+	if err := s.register(at[0].Addr(), adminAt.Addr(), rpcsAt); err != nil { //nolint:contextcheck // the registrations end by Close, not with the start
 		return err
 	}
-	s.log.Info("serving", "version", version(), "traffic", addrs(at), "admin", adminAt.Addr().String(),
-		"id", s.registered.Load().ID(), "took_ms", time.Since(began).Milliseconds())
+	s.tellServing(began, adminAt, at, rpcsAt)
 	return nil
 }
 
-// bind opens the listeners; all or none are open when it returns.
-func bind(ctx context.Context, p Process, admin Addr, ports []Port) (adminAt net.Listener, at []net.Listener, err error) {
-	wanted := []Addr{admin}
+func (s *service) tellServing(began time.Time, adminAt net.Listener, at []net.Listener, rpcsAt net.Listener) {
+	attrs := []any{"version", version(), "traffic", addrs(at), "admin", adminAt.Addr().String()}
+	if rpcsAt != nil {
+		attrs = append(attrs, "grpc", rpcsAt.Addr().String())
+	}
+	s.log.Info("serving", append(attrs, "id", s.registered.Load().ids(), "took_ms", time.Since(began).Milliseconds())...)
+}
+
+// bind opens the listeners; all or none are open when it returns. rpcs is nil
+// without a gRPC port.
+func (s *service) bind(ctx context.Context, p Process, ports []Port) (admin net.Listener, at []net.Listener, rpcs net.Listener, err error) {
+	wanted := []Addr{s.settings.AdminListen}
 	for _, port := range ports {
 		wanted = append(wanted, port.Addr)
+	}
+	if s.rpcs != nil {
+		wanted = append(wanted, s.settings.GRPCListen)
 	}
 	var open []net.Listener
 	for _, addr := range wanted {
@@ -216,50 +235,14 @@ func bind(ctx context.Context, p Process, admin Addr, ports []Port) (adminAt net
 			for _, l := range open {
 				_ = l.Close() // the first error is the one to tell
 			}
-			return nil, nil, fmt.Errorf("listen at %s: %w", addr, err)
+			return nil, nil, nil, fmt.Errorf("listen at %s: %w", addr, err)
 		}
 		open = append(open, l)
 	}
-	return open[0], open[1:], nil
-}
-
-func (s *service) register(traffic, admin net.Addr) error {
-	host, port, err := split(traffic)
-	if err != nil {
-		return err
+	if s.rpcs != nil {
+		rpcs, open = open[len(open)-1], open[:len(open)-1]
 	}
-	_, adminPort, err := split(admin)
-	if err != nil {
-		return err
-	}
-	if s.settings.AdvertiseHost != "" {
-		host = s.settings.AdvertiseHost
-	}
-	r, err := s.mesh.Register(registration.Config{
-		Service: s.spec.Name,
-		ID:      s.settings.InstanceID,
-		Host:    host,
-		Port:    port,
-		TLS:     s.secure,
-		Tags:    []string{"prometheus"},
-		Meta: map[string]string{
-			"version":         version(),
-			"protocol":        "http",
-			"prometheus_path": "/metrics",
-			"prometheus_port": strconv.Itoa(adminPort),
-		},
-		Checks:        []registration.Check{{Path: "/readyz", Port: adminPort}},
-		Ready:         s.checks.Ready,
-		Settle:        time.Duration(s.settings.Settle),
-		SettleMax:     time.Duration(s.settings.SettleMax),
-		Arrivals:      s.traffic.Arrivals,
-		ConsulTimeout: unreachable,
-	})
-	if err != nil {
-		return &settingsError{err} // Register fails for nothing else: it does not wait for Consul
-	}
-	s.registered.Store(r)
-	return nil
+	return open[0], open[1:], rpcs, nil
 }
 
 // settingsError is the error of a library that found a setting wrong; its text
@@ -296,16 +279,32 @@ func (s *service) drain(cut context.Context) {
 	s.log.Info("draining")
 	s.checks.SetDraining()
 	s.traffic.Retire()
+	if s.rpcs != nil {
+		s.rpcs.Retire()
+	}
 	bound, cancel := context.WithTimeout(cut, time.Duration(s.settings.DrainTimeout))
 	defer cancel()
-	if err := s.registered.Load().Drain(bound); err != nil {
+	if err := s.registered.Load().drain(bound); err != nil {
 		s.log.Warn("the drain was not seen through", "error", err)
 	}
-	if err := s.traffic.Shutdown(bound); err != nil {
+	if err := s.shutdown(bound); err != nil {
 		s.log.Warn("not everything could be served", "error", err)
 	}
 	s.stop(cut)
 	s.log.Info("drained", "took_ms", time.Since(began).Milliseconds())
+}
+
+// shutdown ends the traffic ports. The one after the other, since they share a
+// count of connections: what is under way at either goes on meanwhile.
+func (s *service) shutdown(ctx context.Context) error {
+	var errs []error
+	if s.rpcs != nil {
+		errs = append(errs, s.rpcs.Shutdown(ctx))
+	}
+	if s.traffic != nil {
+		errs = append(errs, s.traffic.Shutdown(ctx))
+	}
+	return errors.Join(errs...)
 }
 
 // stop closes what there is, the last part made first. Where something was
@@ -321,12 +320,8 @@ func (s *service) stop(cut context.Context) {
 		errs = append(errs, step(bound))
 	}
 	s.checks.SetDraining()
-	if r := s.registered.Load(); r != nil {
-		errs = append(errs, r.Close())
-	}
-	if s.traffic != nil {
-		within(s.traffic.Shutdown)
-	}
+	errs = append(errs, s.registered.Load().close())
+	within(s.shutdown)
 	if s.mesh != nil {
 		within(s.mesh.Shutdown)
 	}
@@ -341,20 +336,4 @@ func (s *service) stop(cut context.Context) {
 	if err := errors.Join(errs...); err != nil {
 		s.log.Warn("not everything could be closed", "error", err)
 	}
-}
-
-// refresh tells Consul at once, rather than with the next heartbeat, that the
-// service has become ready or is not any more.
-func (s *service) refresh() {
-	if r := s.registered.Load(); r != nil {
-		r.Refresh()
-	}
-}
-
-func (s *service) registration() (id string, status registration.Status, ok bool) {
-	r := s.registered.Load()
-	if r == nil {
-		return "", registration.Status{}, false
-	}
-	return r.ID(), r.Status(), true
 }

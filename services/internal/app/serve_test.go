@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/rollcall-mesh/rollcall/discovery/consultest"
 	"github.com/rollcall-mesh/rollcall/internal/logtest"
 	"github.com/rollcall-mesh/rollcall/observability/health"
@@ -30,10 +32,17 @@ type program struct {
 	log     *logtest.Buffer
 	code    chan int
 	traffic string // the URL of the traffic port
+	rpcs    string // the address of the gRPC port
 	admin   string
 	client  *http.Client
 	closed  chan string // what OnClose was told, in order
 	broken  atomic.Bool // its store
+}
+
+// both is what is served on both ports.
+type both struct {
+	http.Handler
+	register func(grpc.ServiceRegistrar)
 }
 
 // begin runs the service h, and waits until it serves.
@@ -66,11 +75,14 @@ func beginBuilt(t *testing.T, spec Spec, built func(*Runtime, *Parts), consul st
 			return nil
 		})
 		parts := Parts{Handler: h}
+		if b, ok := h.(both); ok {
+			parts.GRPC = b.register
+		}
 		built(r, &parts)
 		return parts, nil
 	}
-	args = append([]string{"--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--consul=" + consul, "--settle=100ms", "--log-format=json"}, args...)
-	at := make(chan string, 2)
+	args = append([]string{"--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--grpc-listen=127.0.0.1:0", "--consul=" + consul, "--settle=100ms", "--log-format=json"}, args...)
+	at := make(chan string, 3)
 	ctx := context.WithoutCancel(t.Context())
 	go func() {
 		p.code <- Run(ctx, spec, args, Process{
@@ -86,6 +98,9 @@ func beginBuilt(t *testing.T, spec Spec, built func(*Runtime, *Parts), consul st
 	}()
 	t.Cleanup(p.client.CloseIdleConnections)
 	p.admin, p.traffic = wait(t, at), wait(t, at)
+	if _, ok := h.(both); ok {
+		p.rpcs = strings.TrimPrefix(wait(t, at), "http://")
+	}
 	p.eventually("it serves", func() bool { return strings.Contains(p.log.String(), `"msg":"serving"`) })
 	return p
 }

@@ -12,9 +12,12 @@ import (
 type Settings struct {
 	Listen        Addr   `name:"listen" env:"ROLLCALL_LISTEN" default:":8080" help:"Address of the traffic port; port 0 takes a free one."`
 	AdminListen   Addr   `name:"admin-listen" env:"ROLLCALL_ADMIN_LISTEN" default:":8081" help:"Address of the admin port: metrics, health, profiles. It must not be reachable from outside."`
+	GRPCListen    Addr   `name:"grpc-listen" env:"ROLLCALL_GRPC_LISTEN" default:":8082" help:"Address of the gRPC port, of a service that has one; port 0 takes a free one. Not in the gateway."`
 	AdvertiseHost string `name:"advertise-host" env:"ROLLCALL_ADVERTISE_HOST" help:"Address or host name by which others reach this instance. Empty: the local address of a connection towards Consul."`
-	InstanceID    string `name:"instance-id" env:"ROLLCALL_INSTANCE_ID" help:"ID of this instance in Consul, unique there. Empty: service, host name and port."`
+	InstanceID    string `name:"instance-id" env:"ROLLCALL_INSTANCE_ID" help:"ID of this instance in Consul, unique there; that of its gRPC port has -grpc behind it. Empty: service, host name and port."`
 	Consul        string `name:"consul" env:"CONSUL_HTTP_ADDR" help:"Address of Consul. Empty: 127.0.0.1:8500. The other CONSUL_* variables are Consul's own, the token among them."`
+
+	GRPCReflection Choice `name:"grpc-reflection" env:"ROLLCALL_GRPC_REFLECTION" default:"off" oneof:"off,on" help:"Whether the gRPC port tells what it offers, to grpcurl and the like: off, on."`
 
 	LogLevel  Choice `name:"log-level" env:"ROLLCALL_LOG_LEVEL" default:"info" oneof:"debug,info,warn,error" help:"Least important level that is logged: debug, info, warn, error."`
 	LogFormat Choice `name:"log-format" env:"ROLLCALL_LOG_FORMAT" default:"auto" oneof:"auto,json,text" help:"json, text, or auto: text on a terminal, else json."`
@@ -26,7 +29,7 @@ type Settings struct {
 	MaxHeaderBytes    Count    `name:"max-header-bytes" env:"ROLLCALL_MAX_HEADER_BYTES" default:"16384" min:"1024" max:"65536" help:"Largest header of a request; a larger one is answered 431."`
 	MaxConnections    Count    `name:"max-connections" env:"ROLLCALL_MAX_CONNECTIONS" default:"1024" min:"1" max:"1000000" help:"Connections to the traffic ports at most; the next one is answered 503 and closed."`
 	MaxRequests       Count    `name:"max-requests" env:"ROLLCALL_MAX_REQUESTS" default:"0" min:"0" max:"1000000" help:"Requests in flight on the traffic ports at most, streams and upgraded connections included; the next one is answered 503. 0: as many as connections."`
-	MaxStreams        Count    `name:"max-streams" env:"ROLLCALL_MAX_STREAMS" default:"100" min:"1" max:"10000" help:"Requests in flight on one HTTP/2 connection at most."`
+	MaxStreams        Count    `name:"max-streams" env:"ROLLCALL_MAX_STREAMS" default:"100" min:"1" max:"10000" help:"Requests in flight on one HTTP/2 connection at most, gRPC's included."`
 	OverloadFrom      Count    `name:"overload-from" env:"ROLLCALL_OVERLOAD_FROM" default:"48" min:"1" max:"1024" help:"Reads, or writes, at work at once from which on a limit is sought and the rest is answered 503; with fewer nothing is shed. Not in the gateway."`
 
 	TLSCert       string `name:"tls-cert" env:"ROLLCALL_TLS_CERT" help:"File of this service's certificate in PEM, followed by those between it and the root. It is shown to the services that are called, and the traffic port speaks TLS with it (not in the gateway, see --outside-cert there). Empty: none, and plain text."`

@@ -34,7 +34,8 @@ const (
 type Request struct {
 	// Key as it is compared: without quotation marks. Empty means none.
 	Key string
-	// Scope is the method and the path: one key at two paths is two keys.
+	// Scope is the method and the path, or the name of a gRPC method: one key in
+	// two scopes is two keys.
 	Scope string
 	// Digest is the SHA-256 of the body's bytes, as they were sent.
 	Digest [sha256.Size]byte
@@ -46,15 +47,20 @@ func (r Request) Keyed() bool { return r.Key != "" }
 // Read returns which request r is, whose body's bytes are given. A key that
 // can't be taken is a 400 problem that names the header.
 func Read(r *http.Request, body []byte) (Request, error) {
-	values, there := r.Header[Header]
-	if !there {
+	return Of(r.Header[Header], r.Method+" "+r.URL.Path, body)
+}
+
+// Of is Read for any protocol: the keys that a request came with (nil: without
+// any), and what it asks for, its scope and its body.
+func Of(values []string, scope string, body []byte) (Request, error) {
+	if values == nil {
 		return Request{}, nil
 	}
 	key, err := parse(values)
 	if err != nil {
 		return Request{}, problem.New(http.StatusBadRequest, "the header %s %s", Header, err.Error())
 	}
-	return Request{Key: key, Scope: r.Method + " " + r.URL.Path, Digest: sha256.Sum256(body)}, nil
+	return Request{Key: key, Scope: scope, Digest: sha256.Sum256(body)}, nil
 }
 
 // parse reads the header: a string of RFC 9651, section 3.3.3, without

@@ -43,7 +43,8 @@ type Config struct {
 	Changed func(kind Kind, over bool)
 }
 
-const defaultMaxBody = 64 << 10
+// MaxBody is what Config.MaxBody is by default.
+const MaxBody = 64 << 10
 
 const (
 	// window is the least time between two judgements.
@@ -82,10 +83,10 @@ func (c Config) filled() (Config, error) {
 		c.Remeasure = 10 * time.Second
 	}
 	if c.MaxBody < 0 {
-		return c, fmt.Errorf("overload: MaxBody is %d; want 1 or more, or 0 for %d", c.MaxBody, defaultMaxBody)
+		return c, fmt.Errorf("overload: MaxBody is %d; want 1 or more, or 0 for %d", c.MaxBody, MaxBody)
 	}
 	if c.MaxBody == 0 {
-		c.MaxBody = defaultMaxBody
+		c.MaxBody = MaxBody
 	}
 	c.Least = min(c.Least, c.Start)
 	c.Most = max(c.Most, c.Start)

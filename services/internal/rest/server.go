@@ -51,18 +51,22 @@ type requestKey struct{}
 // reporter is a go-kit transport.ErrorHandler.
 type reporter struct{ log *slog.Logger }
 
-// Handle logs what is our fault: not what a request asked for in vain, nor the
-// errors of a request that its sender has given up.
-func (h reporter) Handle(ctx context.Context, err error) {
+func (h reporter) Handle(ctx context.Context, err error) { Report(ctx, h.log, err) }
+
+// Report logs an error that is our fault: not what a request asked for in vain,
+// nor that of a request which its sender has given up. It returns the problem
+// that the error is to the sender, whatever the protocol.
+func Report(ctx context.Context, log *slog.Logger, err error) *problem.Problem {
 	p := problemOf(ctx, err)
 	if p.Status < http.StatusInternalServerError || errors.Is(ctx.Err(), context.Canceled) {
-		return
+		return p
 	}
 	level := slog.LevelError
 	if p.Status == http.StatusServiceUnavailable {
 		level = slog.LevelWarn
 	}
-	h.log.LogAttrs(ctx, level, "request failed", slog.Int("status", p.Status), slog.String("error", err.Error()))
+	log.LogAttrs(ctx, level, "request failed", slog.Int("status", p.Status), slog.String("error", err.Error()))
+	return p
 }
 
 // problemOf is problem.Of, which besides knows the errors of our domains and of

@@ -54,6 +54,11 @@ func newConnections(cfg Config) *connections {
 // wait waits for the refusals under way. All listeners must be closed.
 func (c *connections) wait() { c.refusing.Wait() }
 
+// Limited returns a listener whose connections count among the server's, for a
+// server of another protocol on a port of its own. It must be closed before
+// Shutdown.
+func (s *Server) Limited(l net.Listener) net.Listener { return s.connections.listen(l) }
+
 func (c *connections) listen(l net.Listener) net.Listener { return &listener{Listener: l, all: c} }
 
 // listener accepts connections up to the limit. It goes on accepting beyond,

@@ -180,9 +180,13 @@ func (r *Rig) Running(ctx context.Context, service string) ([]fleet.Container, e
 	return slices.DeleteFunc(cs, func(c fleet.Container) bool { return c.State.Status != "running" }), err
 }
 
-// Entries of a service in the catalog.
+// Entries of a service in the catalog, for HTTP: what has a gRPC port has an entry for that besides.
 func (r *Rig) Entries(ctx context.Context, service string) ([]*api.ServiceEntry, error) {
-	es, _, err := r.Consul.Health().Service(service, "", false, (&api.QueryOptions{}).WithContext(ctx))
+	return r.entries(ctx, service, `"grpc" not in Service.Tags`)
+}
+
+func (r *Rig) entries(ctx context.Context, service, filter string) ([]*api.ServiceEntry, error) {
+	es, _, err := r.Consul.Health().Service(service, "", false, (&api.QueryOptions{Filter: filter}).WithContext(ctx))
 	return es, err
 }
 
@@ -200,11 +204,12 @@ func (r *Rig) ID(ctx context.Context, c fleet.Container) (string, error) {
 	return "", fmt.Errorf("%s at %s is not in the catalog", c.Name, c.Address)
 }
 
-// Passing is an error unless each service has exactly so many entries, each with both of its own checks, all passing.
+// Passing is an error unless each service has exactly so many entries for each protocol, each with both of its own
+// checks, all passing.
 func (r *Rig) Passing(ctx context.Context, want map[string]int) error {
 	var errs []error
-	for service, n := range want {
-		es, err := r.Entries(ctx, service)
+	check := func(service, protocol, filter string, n int) error {
+		es, err := r.entries(ctx, service, filter)
 		if err != nil {
 			return err
 		}
@@ -221,7 +226,14 @@ func (r *Rig) Passing(ctx context.Context, want map[string]int) error {
 			}
 		}
 		if len(es) != n || passing != n {
-			errs = append(errs, fmt.Errorf("%s has %d entries, %d of them passing with both checks; want %d", service, len(es), passing, n))
+			return fmt.Errorf("%s has %d entries for %s, %d of them passing with both checks; want %d", service, len(es), protocol, passing, n)
+		}
+		return nil
+	}
+	for service, n := range want {
+		errs = append(errs, check(service, "http", `"grpc" not in Service.Tags`, n))
+		if service == "user" || service == "order" {
+			errs = append(errs, check(service, "grpc", `"grpc" in Service.Tags`, n))
 		}
 	}
 	return errors.Join(errs...)
