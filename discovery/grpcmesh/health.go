@@ -21,8 +21,8 @@ type health struct {
 	ready func() error
 	log   *slog.Logger
 	asked atomic.Uint64 // numbers the questions to ready
-	over  context.Context
-	end   context.CancelFunc
+	over  chan struct{} // closed by end
+	end   func()
 
 	mu      sync.Mutex // guards what follows
 	names   map[string]bool
@@ -33,9 +33,9 @@ type health struct {
 }
 
 func newHealth(ready func() error, log *slog.Logger) *health {
-	over, end := context.WithCancel(context.Background())
+	over := make(chan struct{})
 	return &health{
-		ready: ready, log: log, over: over, end: end,
+		ready: ready, log: log, over: over, end: sync.OnceFunc(func() { close(over) }),
 		status: healthpb.HealthCheckResponse_NOT_SERVING, changed: make(chan struct{}),
 	}
 }
@@ -135,7 +135,7 @@ func (h *health) Watch(r *healthpb.HealthCheckRequest, stream healthpb.Health_Wa
 		case <-changed: // nil for an unknown name, which stays unknown
 		case <-stream.Context().Done():
 			return status.FromContextError(stream.Context().Err()).Err()
-		case <-h.over.Done():
+		case <-h.over:
 			return status.Error(codes.Unavailable, "the server shuts down")
 		}
 	}

@@ -56,7 +56,7 @@ func TestConsulChecksTheHealthAndAStockClientFindsTheHealthyByDNS(t *testing.T) 
 		servers = append(servers, server)
 		body := fmt.Sprintf(`{"ID": "order-%s", "Name": "order", "Tags": ["grpc"], "Address": %q, "Port": %s,
 			"Check": {"GRPC": %q, "Interval": "250ms", "Timeout": "10s"}}`, host, host, port, l.Addr())
-		put(t, "http://"+consul.Addr()+"/v1/agent/service/register", body)
+		register(t, "http://"+consul.Addr()+"/v1/agent/service/register", body)
 	}
 	are := func(want string) {
 		t.Helper()
@@ -100,7 +100,7 @@ func TestConsulChecksTheHealthAndAStockClientFindsTheHealthyByDNS(t *testing.T) 
 	are("127.0.0.3")
 }
 
-func put(t *testing.T, url, body string) {
+func register(t *testing.T, url, body string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, url, strings.NewReader(body))
 	if err != nil {

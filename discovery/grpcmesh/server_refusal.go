@@ -2,7 +2,7 @@ package grpcmesh
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -47,7 +47,7 @@ const comeBack = time.Second
 // ctx is that of the call.
 func Overloaded(ctx context.Context) error {
 	// It fails only after the call has ended.
-	_ = grpc.SetTrailer(ctx, metadata.Pairs(pushback, fmt.Sprint(comeBack.Milliseconds())))
+	_ = grpc.SetTrailer(ctx, metadata.Pairs(pushback, strconv.FormatInt(comeBack.Milliseconds(), 10)))
 	return detailed(codes.ResourceExhausted, reasonOverload,
 		"too much is being worked on; another instance may have time, or this one in a second")
 }

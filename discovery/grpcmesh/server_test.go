@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -23,7 +24,6 @@ import (
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -127,9 +127,7 @@ func TestCallMeantForAnotherServiceIsRefusedWhateverItsMethod(t *testing.T) {
 			return nil, s.conn.Invoke(ctx, "/rollcall.user.v1.UserService/GetUser", &testpb.Empty{}, &testpb.Empty{})
 		},
 	}
-	for name, call := range ways {
-		all[name] = call
-	}
+	maps.Copy(all, ways)
 	for name, call := range all {
 		_, err := call(metadata.AppendToOutgoingContext(t.Context(), ServiceKey, "user"), s)
 		if status.Code(err) != codes.Unavailable || reason(err) != "rollcall WRONG_SERVICE" {
@@ -227,13 +225,13 @@ func TestMethodWithoutSideEffectsIsReadOnly(t *testing.T) {
 	safe := &descriptorpb.MethodOptions{IdempotencyLevel: descriptorpb.MethodOptions_NO_SIDE_EFFECTS.Enum()}
 	method := func(name string, options *descriptorpb.MethodOptions) *descriptorpb.MethodDescriptorProto {
 		return &descriptorpb.MethodDescriptorProto{
-			Name: proto.String(name), InputType: proto.String(".servertest.M"), OutputType: proto.String(".servertest.M"), Options: options,
+			Name: new(name), InputType: new(".servertest.M"), OutputType: new(".servertest.M"), Options: options,
 		}
 	}
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
-		Name: proto.String("servertest.proto"), Package: proto.String("servertest"),
-		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("M")}},
-		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("S"), Method: []*descriptorpb.MethodDescriptorProto{
+		Name: new("servertest.proto"), Package: new("servertest"),
+		MessageType: []*descriptorpb.DescriptorProto{{Name: new("M")}},
+		Service: []*descriptorpb.ServiceDescriptorProto{{Name: new("S"), Method: []*descriptorpb.MethodDescriptorProto{
 			method("Get", safe), method("Put", nil),
 		}}},
 	}, protoregistry.GlobalFiles)

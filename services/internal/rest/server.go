@@ -51,7 +51,7 @@ type requestKey struct{}
 // reporter is a go-kit transport.ErrorHandler.
 type reporter struct{ log *slog.Logger }
 
-func (h reporter) Handle(ctx context.Context, err error) { Report(ctx, h.log, err) }
+func (h reporter) Handle(ctx context.Context, err error) { _ = Report(ctx, h.log, err) }
 
 // Report logs an error that is our fault: not what a request asked for in vain,
 // nor that of a request which its sender has given up. It returns the problem

@@ -48,7 +48,7 @@ func Errors(log *slog.Logger) grpc.UnaryServerInterceptor {
 			return answer, nil
 		}
 		// Not one that is wrapped: that is another service's answer to us.
-		if _, ok := err.(interface{ GRPCStatus() *status.Status }); ok { //nolint:errorlint // as said
+		if _, ok := err.(interface{ GRPCStatus() *status.Status }); ok {
 			return nil, err
 		}
 		return nil, statusOf(ctx, rest.Report(ctx, log, err))

@@ -34,7 +34,9 @@ func Serve(t *testing.T, service string, register func(grpc.ServiceRegistrar)) *
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		conn.Close()
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
 		server.Stop()
 		if err := <-served; err != nil {
 			t.Error(err)
