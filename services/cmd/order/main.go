@@ -8,21 +8,26 @@ import (
 	"os"
 	"time"
 
+	"github.com/go-kit/kit/endpoint"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
+	"github.com/rollcall-mesh/rollcall/discovery/grpcmesh"
 	"github.com/rollcall-mesh/rollcall/observability/health"
 	"github.com/rollcall-mesh/rollcall/observability/logging"
 	"github.com/rollcall-mesh/rollcall/services/internal/app"
 	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
 	"github.com/rollcall-mesh/rollcall/services/internal/overload"
+	"github.com/rollcall-mesh/rollcall/services/internal/rpc"
 	"github.com/rollcall-mesh/rollcall/services/order"
 	"github.com/rollcall-mesh/rollcall/services/order/orderv1"
+	"github.com/rollcall-mesh/rollcall/services/user/userv1"
 )
 
 var settings struct {
-	Database    string       `name:"database" env:"ROLLCALL_DATABASE" default:"/data/order.db" help:"File of the SQLite database, shared by all instances; its folder must exist."`
-	UserTimeout app.Duration `name:"user-timeout" env:"ROLLCALL_USER_TIMEOUT" default:"800ms" min:"1ms" max:"1m" help:"How long the service user is waited for, all tries together. It should stay below the time that callers give us for a try."`
+	Database     string       `name:"database" env:"ROLLCALL_DATABASE" default:"/data/order.db" help:"File of the SQLite database, shared by all instances; its folder must exist."`
+	UserProtocol app.Choice   `name:"user-protocol" env:"ROLLCALL_USER_PROTOCOL" default:"http" oneof:"http,grpc" help:"How the service user is asked: http, grpc."`
+	UserTimeout  app.Duration `name:"user-timeout" env:"ROLLCALL_USER_TIMEOUT" default:"800ms" min:"1ms" max:"1m" help:"How long the service user is waited for, all tries together. It should stay below the time that callers give us for a try."`
 }
 
 func main() {
@@ -46,8 +51,7 @@ func build(ctx context.Context, r *app.Runtime) (app.Parts, error) {
 	r.OnClose(store.Close)
 	r.Health.Add("store", health.Required, store.Ping)
 
-	client := &http.Client{Transport: logging.PassRequestID(overload.Outside(r.Transport))}
-	exists, err := order.NewUserEndpoint(client)
+	exists, err := askUser(r)
 	if err != nil {
 		return app.Parts{}, err
 	}
@@ -73,4 +77,19 @@ func build(ctx context.Context, r *app.Runtime) (app.Parts, error) {
 			orderv1.RegisterOrderServiceServer(server, order.NewGRPCServer(endpoints, replayed))
 		},
 	}, nil
+}
+
+// askUser returns the endpoint that asks the service user, by the protocol that is
+// set.
+func askUser(r *app.Runtime) (endpoint.Endpoint, error) {
+	if settings.UserProtocol == "grpc" {
+		conn, err := grpcmesh.NewClient(r.Mesh, "user", grpcmesh.ClientConfig{Credentials: r.Credentials("user")}, grpc.WithChainUnaryInterceptor(rpc.Outgoing))
+		if err != nil {
+			return nil, err
+		}
+		r.OnClose(conn.Close)
+		return order.NewUserRPC(userv1.NewUserServiceClient(conn)), nil
+	}
+	client := &http.Client{Transport: logging.PassRequestID(overload.Outside(r.Transport))}
+	return order.NewUserEndpoint(client)
 }

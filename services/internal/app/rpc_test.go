@@ -14,6 +14,9 @@ import (
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/rollcall-mesh/rollcall/discovery/grpcmesh"
+	"github.com/rollcall-mesh/rollcall/internal/tlstest"
 )
 
 // caller is a gRPC service whose calls come to a gate.
@@ -168,4 +171,37 @@ func TestBothProtocolsShareOneLimitOneLogAndOneID(t *testing.T) {
 	}
 	p.signals <- syscall.SIGTERM
 	p.exit(ExitDrained)
+}
+
+func TestServicesCallEachOtherByGRPCOverTLSAndOnlyNamedCallersMay(t *testing.T) {
+	t.Parallel()
+	agent, consul, _ := reachable(t)
+	ours := tlstest.New(t, "ours")
+	g := newGate()
+	close(g.open)
+	user := begin(t, consul, rpcsOf(g), append(tlsArgs(t, ours, "user"), "--tls-callers=order")...)
+	user.eventually("both entries are registered as speaking TLS", func() bool {
+		found, _, err := agent.Client().Health().Service("user", "", true, nil)
+		return err == nil && len(found) == 2 && found[0].Service.Meta["rollcall-tls"] == "true" && found[1].Service.Meta["rollcall-tls"] == "true"
+	})
+	for name, want := range map[string]codes.Code{"order": codes.OK, "stranger": codes.Unavailable} {
+		var runtime *Runtime
+		p := beginBuilt(t, Spec{Name: name, Peers: []string{"user"}}, func(r *Runtime, _ *Parts) { runtime = r }, consul, hello, tlsArgs(t, ours, name)...)
+		conn, err := grpcmesh.NewClient(runtime.Mesh, "user", grpcmesh.ClientConfig{Credentials: runtime.Credentials("user")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		if _, err := testpb.NewTestServiceClient(conn).EmptyCall(ctx, &testpb.Empty{}); status.Code(err) != want {
+			t.Errorf("%s calls user: %v; want %v", name, err, want)
+		}
+		cancel()
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+		p.signals <- syscall.SIGTERM
+		p.exit(ExitDrained)
+	}
+	user.signals <- syscall.SIGTERM
+	user.exit(ExitDrained)
 }

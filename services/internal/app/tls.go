@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 
+	"google.golang.org/grpc/credentials"
+
 	"github.com/rollcall-mesh/rollcall/discovery/mtls"
 )
 
@@ -47,6 +49,14 @@ func (s *service) transport() http.RoundTripper {
 		return s.mesh.RoundTripper()
 	}
 	return overTLS{s.mesh.RoundTripper()}
+}
+
+// Credentials are Transport for a gRPC client of a service; nil for plain text.
+func (r *Runtime) Credentials(service string) credentials.TransportCredentials {
+	if _, ok := r.Transport.(overTLS); !ok {
+		return nil
+	}
+	return credentials.NewTLS(r.Mesh.TLS().Client(service))
 }
 
 // serveTLS returns how the traffic ports serve; nil for plain text.
