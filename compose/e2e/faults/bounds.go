@@ -39,14 +39,19 @@ var bounds = map[string]judge.Bounds{
 	"two-agents": {Words: "a minute later the catalog has one entry for each instance, and the log says once what is wrong", Values: map[string]judge.Range{
 		tooMany: exactly(0), notThere: exactly(0), rewritten: exactly(0), told: atLeast(1), toldMost: atMost(1),
 	}},
-	"servers-wiped":  {Recover: 13 * time.Second, Words: "found within 12 s of the agent's having a leader, then mended"},
-	"swap":           {Values: map[string]judge.Range{misdirected: atLeast(1)}, Words: "none answered by the wrong service"},
-	"consul-refuses": {Values: map[string]judge.Range{failing: exactly(1)}, Words: "set kept, said loudly"},
-	"users-killed":   {Excused: quickRefusal, Recover: time.Second, Words: "none that order can answer by itself; the rest a 503 problem in under 1 s"},
-	"disk-full":      {Excused: fullDisk, Words: "POSTs 503 or 507 problems, nothing half-written"},
-	"overload":       {Excused: shed, Recover: 2 * time.Second, Values: map[string]judge.Range{goodput: atLeast(0.8), slowdown: atMost(3)}, Words: "shed with 503 and Retry-After"},
-	"poison":         {Values: map[string]judge.Range{refused: atLeast(1)}, Words: "each bad entry counted with its reason"},
-	"clock":          {},
+	"servers-wiped":         {Recover: 13 * time.Second, Words: "found within 12 s of the agent's having a leader, then mended"},
+	"swap":                  {Values: map[string]judge.Range{misdirected: atLeast(1)}, Words: "none answered by the wrong service"},
+	"consul-refuses":        {Values: map[string]judge.Range{failing: exactly(1)}, Words: "set kept, said loudly"},
+	"users-killed":          {Excused: quickRefusal, Recover: time.Second, Words: "none that order can answer by itself; the rest a 503 problem in under 1 s"},
+	"disk-full":             {Excused: fullDisk, Words: "POSTs 503 or 507 problems, nothing half-written"},
+	"overload":              {Excused: shed, Recover: 2 * time.Second, Values: map[string]judge.Range{goodput: atLeast(0.8), slowdown: atMost(3)}, Words: "shed with 503 and Retry-After"},
+	"poison":                {Values: map[string]judge.Range{refused: atLeast(1)}, Words: "each bad entry counted with its reason"},
+	"clock":                 {},
+	"scale-grpc":            {Values: neverWithoutUser},
+	"restart-services-grpc": {Values: neverWithoutUser},
+	"kill-user-grpc":        {Values: neverWithoutUser},
+	"pause-user-grpc":       {Values: neverWithoutUser},
+	"consul-wipe-grpc":      {Values: neverWithoutUser, Recover: time.Second, Words: "all registered"},
 	"exactly-once": {Words: "of 1,000 orders by 20 clients every one is stored once, whatever happens to the instances", Values: map[string]judge.Range{
 		ordersAcknowledged: exactly(clients * ordersEach), ordersStored: exactly(clients * ordersEach), ordersDistinct: exactly(clients * ordersEach), integrityOK: exactly(1),
 	}},
@@ -89,9 +94,13 @@ const (
 	streamsOpen    = "streams to it that are open at the end"
 	lostPackets    = "first packets lost"
 	misdirected    = "tries answered 421"
+	withoutUser    = "answers that were given without asking user"
 
 	refused = "refused entries to those that can't be used"
 )
+
+// neverWithoutUser is for the rows in which user is asked by gRPC: no order was shown without asking it.
+var neverWithoutUser = map[string]judge.Range{withoutUser: exactly(0)}
 
 // hangingPosts is how many POSTs may fail at an order that hangs on them. What waits counts as load, so it gets about
 // one a second of the 20 there are, for 10 s at most; the rest is for its trials.

@@ -47,6 +47,11 @@ var rows = []row{
 	{name: "overload", title: "3 times the load that one order can take, for 30 s", gets: 100, posts: -1, prepare: setCapacity, fault: overload, restore: heal},
 	{name: "poison", title: "50 bad entries for order in the catalog", fault: poison, restore: unpoison},
 	{name: "clock", title: "the clock of one order 1 hour off", fault: clock, restore: heal},
+	{name: "scale-grpc", title: "user scaled from 2 to 4, then to 2, and order asks it by gRPC", prepare: overGRPC, fault: byGRPC(scaleUsers), restore: overHTTP},
+	{name: "restart-services-grpc", title: "every user and order restarted, one by one, and order asks user by gRPC", prepare: overGRPC, fault: byGRPC(restartServices), restore: overHTTP},
+	{name: "kill-user-grpc", title: "SIGKILL to one of two users, and order asks it by gRPC", short: true, prepare: overGRPC, fault: byGRPC(killUser), restore: overHTTP},
+	{name: "pause-user-grpc", title: "one of two users paused for 20 s, and order asks it by gRPC", prepare: overGRPC, fault: byGRPC(pauseUser), restore: overHTTP},
+	{name: "consul-wipe-grpc", title: "Consul recreated without its data, and order asks user by gRPC", prepare: overGRPC, fault: byGRPC(wipeConsul), restore: overHTTP},
 	{name: "exactly-once", title: "1,000 orders posted while instances are killed, paused, scaled and crash after a commit, and Consul is restarted", gets: 50, posts: -1, fault: exactlyOnce, restore: heal},
 }
 
