@@ -3,7 +3,6 @@ module github.com/rollcall-mesh/rollcall/discovery/grpcmesh
 go 1.26.7
 
 require (
-	github.com/google/go-cmp v0.7.0
 	github.com/rollcall-mesh/rollcall v0.1.0
 	go.uber.org/goleak v1.3.0
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260817212433-ac3dfec99bb1
@@ -33,7 +32,3 @@ require (
 	golang.org/x/sys v0.48.0 // indirect
 	golang.org/x/text v0.42.0 // indirect
 )
-
-// What go-kit requires is so old that it still has the packages of
-// genproto/googleapis/rpc, which gRPC uses: an ambiguous import in the workspace.
-require google.golang.org/genproto v0.0.0-20260817212433-ac3dfec99bb1 // indirect
