@@ -107,7 +107,8 @@ type Consul struct {
 	DialTimeout time.Duration
 	// Client replaces all of the above but Address, which says where it goes to:
 	// a registration finds its own address by the way there. It needs
-	// Watch.MaxQueries connections and three more, and must have no time limit
+	// Watch.MaxQueries connections and three more, and one
+	// for each FollowServices and FollowKey, and must have no time limit
 	// for whole calls, since some wait for a minute. Close leaves its
 	// connections open. nil means one that is made of the above.
 	Client *api.Client

@@ -30,6 +30,7 @@ type Mesh struct {
 	root      *Mesh // the one that was opened, itself or that of a view
 	consul    consul.Config
 	own       *consul.Client // of the caller's; nil: made of consul
+	center    string         // the datacenter that is watched; empty: the agent's own
 	log       *slog.Logger
 	trace     Trace
 	whole     catalog.Source // whatever is selected
@@ -50,6 +51,7 @@ type Mesh struct {
 
 	mu         sync.Mutex          // guards what follows
 	agent      *registration.Agent // for all registrations; nil before the first
+	asking     *consul.Client      // see asker; nil before the first question
 	registered []*registration.Registration
 	views      map[*Mesh]struct{}
 	closeIdle  []func() // of the clients, and of what they share
@@ -67,6 +69,7 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 	}
 	m := &Mesh{
 		consul: cfg.Consul.settings(),
+		center: cfg.Consul.Datacenter,
 		own:    cfg.Consul.Client,
 		log:    cmp.Or(cfg.Log, slog.Default()),
 		whole:  cfg.Source,

@@ -31,7 +31,9 @@ type catalog struct {
 	nodeGone  uint64            // of the last time a node went; 0 if none has
 	modified  map[string]uint64 // of the last write that concerns a service, by its name
 	nodes     map[string]*node  // by name
-	wipes     int               // tells this catalog from those before
+	keys      map[string]*api.KVPair
+	kv        uint64 // of the last write to any key
+	wipes     int    // tells this catalog from those before
 }
 
 type node struct {
@@ -45,7 +47,7 @@ type node struct {
 
 // wipe is the start of a catalog: index 1 is Raft's own.
 func (c *catalog) wipe() {
-	*c = catalog{index: 1, wipes: c.wipes + 1, modified: map[string]uint64{}, nodes: map[string]*node{}}
+	*c = catalog{index: 1, wipes: c.wipes + 1, modified: map[string]uint64{}, nodes: map[string]*node{}, keys: map[string]*api.KVPair{}}
 }
 
 // register writes a node, and a service and checks of it. What is the same

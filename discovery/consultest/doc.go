@@ -20,9 +20,9 @@
 // an index are answered as Consul's streaming backend answers them, TTLs run
 // out, and critical services are reaped. [Agent.AddAgent] makes one more agent
 // of the same servers, [NewBalancer] one address for several, and
-// [Agent.Tokens] switches ACLs on. Not there: policies and roles, namespaces,
-// other datacenters, Connect, KV, and the running of HTTP checks (see
-// [Agent.SetCheck]).
+// [Agent.Tokens] switches ACLs on. Of KV there is reading one key and writing
+// it. Not there: policies and roles, namespaces, other datacenters, Connect, and
+// the running of HTTP checks (see [Agent.SetCheck]).
 //
 // Faults are of two kinds: [Agent.Break] spoils the answers of a path, and
 // methods such as [Agent.Wipe], [Agent.LoseLeader] or [Agent.SetIndex] change

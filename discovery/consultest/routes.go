@@ -39,6 +39,8 @@ func (a *Agent) routes() *http.ServeMux {
 	handle("GET /v1/catalog/service/{name...}", a.getCatalogService)
 	handle("PUT /v1/catalog/register", a.putCatalogRegister)
 	handle("PUT /v1/catalog/deregister", a.putCatalogDeregister)
+	handle("GET /v1/kv/{key...}", a.getKey)
+	handle("PUT /v1/kv/{key...}", a.putKey)
 	handle("GET /v1/status/leader", a.getLeader)
 
 	handle("/v1/", func(*http.Request) answer {

@@ -39,6 +39,35 @@ func script() []step {
 			return out
 		}
 	}
+	key := func(s side) any {
+		pair, _, err := s.KV().Get("rollcall/x", nil)
+		if pair == nil {
+			return both(nil, err)
+		}
+		return both(pair.Key+"="+string(pair.Value), err)
+	}
+	put := func(value string, index uint64) func(side) any {
+		return func(s side) any {
+			written, _, err := s.KV().CAS(&api.KVPair{Key: "rollcall/x", Value: []byte(value), ModifyIndex: index}, nil)
+			return both(written, err)
+		}
+	}
+	wokenByKey := func(changed string, wait time.Duration) func(side) any {
+		return func(s side) any {
+			pair, _, err := s.KV().Get("rollcall/x", nil)
+			if err != nil {
+				return said(err)
+			}
+			done := make(chan bool, 1)
+			go func() {
+				now, _, err := s.KV().Get("rollcall/x", &api.QueryOptions{WaitIndex: pair.ModifyIndex, WaitTime: wait})
+				done <- err == nil && now.ModifyIndex > pair.ModifyIndex
+			}()
+			time.Sleep(200 * time.Millisecond) // so that the query waits
+			_, err = s.KV().Put(&api.KVPair{Key: changed, Value: []byte("news")}, nil)
+			return both(<-done, err)
+		}
+	}
 	return []step{
 		{"health of what nobody offers", health},
 		{"leader", func(s side) any { l, err := s.Status().Leader(); return both(l != "", err) }},
@@ -181,6 +210,33 @@ func script() []step {
 			r := order("order-5", 0)
 			r.Ports = api.ServicePorts{{Name: "http", Port: 9006}}
 			return said(agent(s).ServiceRegister(r))
+		}},
+		{"a key that is not there", key},
+		{"headers of it", headers("/v1/kv/rollcall/x")},
+		{"a key is not replaced before it is there", put("one", 7)},
+		{"a key is made", put("one", 0)},
+		{"and read", key},
+		{"headers of a key", headers("/v1/kv/rollcall/x")},
+		{"it is made once", put("two", 0)},
+		{"a key is replaced by who has seen it", func(s side) any {
+			pair, _, err := s.KV().Get("rollcall/x", nil)
+			if err != nil {
+				return said(err)
+			}
+			pair.Value = []byte("two")
+			written, _, err := s.KV().CAS(pair, nil)
+			return both(written, err)
+		}},
+		{"and read again", key},
+		{"a value that is too long", func(s side) any {
+			_, err := s.KV().Put(&api.KVPair{Key: "rollcall/x", Value: make([]byte, 512<<10+1)}, nil)
+			return strings.HasPrefix(said(err), "413")
+		}},
+		{"another key does not wake", wokenByKey("rollcall/y", time.Second)},
+		{"its own does", wokenByKey("rollcall/x", time.Minute)},
+		{"nor does one that is not there by another", func(s side) any {
+			_, _, err := s.KV().Get("rollcall/none", &api.QueryOptions{WaitIndex: 1, WaitTime: time.Millisecond})
+			return said(err)
 		}},
 
 		{"another service does not wake", func(s side) any {

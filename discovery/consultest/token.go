@@ -38,8 +38,8 @@ func (a *Agent) Tokens(tokens ...string) {
 }
 
 // Token is Tokens for one token with other rights: some of service:read,
-// service:write (which implies service:read), node:read and agent:read. They
-// replace those that it has.
+// service:write (which implies service:read), node:read, agent:read, key:read and
+// key:write, each on everything. They replace those that it has.
 func (a *Agent) Token(token string, rights ...string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -1,0 +1,136 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/rollcall-mesh/rollcall/internal/clip"
+)
+
+const (
+	// followWait is for how long Consul holds a question of Follow.
+	followWait = 30 * time.Second
+	// followGrace is how long its answer may take besides: with Consul's own
+	// sixteenth more, and the way there and back.
+	followGrace = 10 * time.Second
+	// FollowEvery is the least time between two questions of Follow.
+	FollowEvery = time.Second
+)
+
+// Follow asks one question for ever, until ctx ends. Consul holds it until there is
+// news, but it is asked once in FollowEvery at most, however often there is some;
+// after a failure as Backoff says. ask puts the question and tells its answer to
+// whoever wants it: the first one, then one for each piece of news, and at times one
+// that is no news.
+func Follow(ctx context.Context, ask func(q *api.QueryOptions) (*api.QueryMeta, error)) error {
+	var (
+		backoff Backoff
+		hold    Hold
+		index   uint64
+	)
+	for {
+		began := time.Now()
+		wait := followWait
+		if most := hold.Longest(began); most > 0 {
+			wait = min(wait, most)
+		}
+		asking, cancel := context.WithTimeout(ctx, wait+followGrace)
+		meta, err := ask((&api.QueryOptions{WaitIndex: index, WaitTime: wait}).WithContext(asking))
+		cancel()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		now := time.Now()
+		pause := FollowEvery - now.Sub(began)
+		switch held := now.Sub(began); {
+		case err == nil:
+			backoff.Reset()
+			hold.Whole()
+			// An index that went backwards, or is none, is that of another life
+			// of Consul: it is asked anew.
+			if index = max(meta.LastIndex, 1); meta.LastIndex < index {
+				index = 0
+			}
+		case index > 0 && held >= LeastHold && held < wait && cutShort(err):
+			hold.Cut(held, now)
+		default:
+			hold.Whole()
+			// What is there is asked for at once when Consul answers again.
+			index, pause = 0, max(pause, backoff.Next(err))
+		}
+		if err := Pause(ctx, pause, nil); err != nil {
+			return err
+		}
+	}
+}
+
+// cutShort reports whether a proxy may have ended a question that took too long for it.
+func cutShort(err error) bool {
+	if slices.Contains([]int{http.StatusRequestTimeout, http.StatusGatewayTimeout}, StatusCode(err)) {
+		return true
+	}
+	return Unreachable(err) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// CatalogServices asks for the names of all services with the tags that any instance
+// of theirs has.
+func CatalogServices(client *api.Client, q *api.QueryOptions) (services map[string][]string, meta *api.QueryMeta, err error) {
+	defer readable(&err)
+	if services, meta, err = client.Catalog().Services(q); err != nil {
+		return nil, nil, err
+	}
+	if services == nil {
+		return nil, nil, errNull
+	}
+	return services, meta, nil
+}
+
+// ErrDenied is the error, wrapped, of a call that the token has no right to.
+var ErrDenied = errors.New("the token lacks the right")
+
+// marked makes the refusal of a right one that errors.Is can tell. Defer it before
+// readable.
+func marked(err *error) {
+	if Denied(*err) {
+		*err = fmt.Errorf("%w: %w", ErrDenied, *err)
+	}
+}
+
+// Key asks for the value under a key, and the index by which PutKey replaces it: nil
+// and 0 if there is none.
+func Key(client *api.Client, key string, q *api.QueryOptions) (value []byte, index uint64, meta *api.QueryMeta, err error) {
+	defer marked(&err)
+	defer readable(&err)
+	pair, meta, err := client.KV().Get(key, q)
+	if err != nil || pair == nil {
+		return nil, 0, meta, err
+	}
+	return pair.Value, pair.ModifyIndex, meta, nil
+}
+
+// PutKey writes the value if the key's index is still that one, 0 for a key that is
+// not there, and reports whether it was.
+func PutKey(ctx context.Context, client *api.Client, key string, value []byte, index uint64) (written bool, err error) {
+	defer marked(&err)
+	defer readable(&err)
+	pair := &api.KVPair{Key: key, Value: value, ModifyIndex: index}
+	written, _, err = client.KV().CAS(pair, (&api.WriteOptions{}).WithContext(ctx))
+	return written, err
+}
+
+// maxKeyBytes bounds a key's length.
+const maxKeyBytes = 512
+
+// CheckKey says what is wrong with a key: nil if it can be one.
+func CheckKey(key string) error {
+	if key == "" || len(key) > maxKeyBytes || key[0] == '/' || !printable(key) {
+		return fmt.Errorf("the key is %q; want 1 to %d bytes of printable ASCII that do not begin with a slash", clip.To(80, key), maxKeyBytes)
+	}
+	return nil
+}
