@@ -32,12 +32,16 @@ func (a *Agent) getKey(r *http.Request) answer {
 		return failed(err)
 	}
 	pair := a.catalog.keys[key]
-	if pair == nil {
-		ans := a.answer(q, index(), nil)
+	var ans answer
+	if pair != nil {
+		ans = a.answer(q, index(), []*api.KVPair{pair})
+	} else {
+		ans = a.answer(q, index(), nil)
 		ans.status = http.StatusNotFound
-		return ans
 	}
-	return a.answer(q, index(), []*api.KVPair{pair})
+	ans.header.Set("X-Consul-Query-Backend", "blocking-query")
+	ans.header.Del("X-Consul-Effective-Consistency")
+	return ans
 }
 
 func (a *Agent) putKey(r *http.Request) answer {
