@@ -51,6 +51,11 @@ func answered(resp *http.Response) error {
 	dropOurs(resp.Header)
 	dropOurs(resp.Trailer)                   // those announced
 	resp.Header.Del(logging.RequestIDHeader) // we have set ours, which is the same
+	for _, name := range [...]string{"Location", "Content-Location"} {
+		if value := resp.Header.Get(name); value != "" {
+			resp.Header.Set(name, x.outside(value))
+		}
+	}
 	resp.Header.Del(ServedByHeader)
 	if id := x.servedBy(); id != "" {
 		resp.Header.Set(ServedByHeader, id)

@@ -17,7 +17,9 @@ func TestForwardedFollowsRFC7239(t *testing.T) {
 		{"192.0.2.1:5000", `a"b\c`, nil, `for=192.0.2.1;host="a\"b\\c";proto=http`},
 		{"@", "example.org", &tls.ConnectionState{}, `for=unknown;host="example.org";proto=https`},
 	} {
-		if got := forwarded(&http.Request{RemoteAddr: tc.remote, Host: tc.host, TLS: tc.tls}); got != tc.want {
+		h := http.Header{}
+		edge{}.of(&http.Request{RemoteAddr: tc.remote, Host: tc.host, TLS: tc.tls}).tell(h)
+		if got := h.Get("Forwarded"); got != tc.want {
 			t.Errorf("forwarded from %s to %s is %s; want %s", tc.remote, tc.host, got, tc.want)
 		}
 	}

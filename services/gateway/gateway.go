@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -16,19 +16,14 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/internal/problem"
 	"github.com/rollcall-mesh/rollcall/observability/logging"
+	"github.com/rollcall-mesh/rollcall/services/gateway/routing"
 )
 
 // ServedByHeader of an answer holds the ID of the instance that gave it.
 const ServedByHeader = "X-Served-By"
 
 // Route sends what lies under a path to a service.
-type Route struct {
-	// Prefix is the first segment of the path, such as "/users". It fits
-	// "/users" and "/users/…", and not "/userspace".
-	Prefix string
-	// Service is the name of the service behind it.
-	Service string
-}
+type Route = routing.Route
 
 // Config is what a Gateway is made of.
 type Config struct {
@@ -38,6 +33,15 @@ type Config struct {
 	// AnswerTimeout is how long a service may take from the last piece of the
 	// request to the header of its answer, all tries together. 0 means 10s.
 	AnswerTimeout time.Duration
+	// Learned returns the routes that services claim, of which those that Handler
+	// is given get nothing. nil means that there are none.
+	Learned func() *routing.Table
+	// Proxies are trusted: what they say of a request's client, in the headers that
+	// ProxyHeaders names, is believed and goes on. nil means that no one is.
+	Proxies []netip.Prefix
+	// ProxyHeaders are those that the Proxies write: XForwarded or Forwarded. The
+	// others may be what a client has made up. Empty means XForwarded.
+	ProxyHeaders string
 	// Log gets what went wrong with a service. Required.
 	Log *slog.Logger
 }
@@ -46,6 +50,8 @@ type Config struct {
 type Gateway struct {
 	proxy         *httputil.ReverseProxy
 	answerTimeout time.Duration
+	learned       func() *routing.Table
+	edge          edge
 	log           *slog.Logger
 }
 
@@ -58,11 +64,19 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, errors.New("gateway: Log is nil; want a logger")
 	case cfg.AnswerTimeout < 0:
 		return nil, fmt.Errorf("gateway: AnswerTimeout is %v; want more than 0, or 0 for 10s", cfg.AnswerTimeout)
+	case cfg.ProxyHeaders != "" && cfg.ProxyHeaders != XForwarded && cfg.ProxyHeaders != Forwarded:
+		return nil, fmt.Errorf("gateway: ProxyHeaders is %q; want %s or %s", cfg.ProxyHeaders, XForwarded, Forwarded)
+	}
+	if cfg.Learned == nil {
+		cfg.Learned = func() *routing.Table { return nil }
 	}
 	if cfg.AnswerTimeout == 0 {
 		cfg.AnswerTimeout = 10 * time.Second
 	}
-	g := &Gateway{answerTimeout: cfg.AnswerTimeout, log: cfg.Log}
+	g := &Gateway{
+		answerTimeout: cfg.AnswerTimeout, learned: cfg.Learned, log: cfg.Log,
+		edge: edge{proxies: cfg.Proxies, rfc7239: cfg.ProxyHeaders == Forwarded},
+	}
 	g.proxy = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
 		Transport:      cfg.Transport,
@@ -75,28 +89,48 @@ func New(cfg Config) (*Gateway, error) {
 	return g, nil
 }
 
-// Handler returns a handler that serves the routes, and answers 404 to any
-// other path. Paths are matched as they came and never cleaned: what the
-// service behind makes of "//" or ".." is its own business, and a redirect
-// would cost a POST its body.
+// Learned is the pattern that logs and metrics have for every learned route: there may
+// be any number of these in the life of a process.
+const Learned = "learned"
+
+// Handler returns a handler that serves these routes, and answers 404 to any other
+// path. Paths are matched as they came and never cleaned: what the service behind makes
+// of "//" or ".." is its own business, and a redirect would cost a POST its body.
 func (g *Gateway) Handler(routes ...Route) http.Handler {
+	return g.handler(routing.NewTable(routes...), func() *routing.Table { return nil })
+}
+
+// Door is Handler, and serves the routes that are learned as well.
+func (g *Gateway) Door(routes ...Route) http.Handler {
+	return g.handler(routing.NewTable(routes...), g.learned)
+}
+
+func (g *Gateway) handler(pinned *routing.Table, learned func() *routing.Table) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.EscapedPath()
-		for _, route := range routes {
-			rest, ok := strings.CutPrefix(path, route.Prefix)
-			if !ok || (rest != "" && rest[0] != '/') {
-				continue
+		x := &exchange{pinned: pinned, learned: learned()}
+		var ok bool
+		if x.route, ok = pinned.Find(r.Host, path); ok {
+			r.Pattern = x.route.Key() // for logs and metrics, as http.ServeMux would say it
+			if !strings.HasSuffix(r.Pattern, "/") {
+				r.Pattern += "/"
 			}
-			r.Pattern = route.Prefix + "/" // for logs and metrics, as http.ServeMux would say it
-			g.forward(w, r, route.Service)
+		} else if x.route, ok = x.learned.Find(r.Host, path); ok {
+			r.Pattern = Learned
+		} else {
+			problem.Write(w, r, problem.New(http.StatusNotFound, "nothing is at %s", path))
 			return
 		}
-		problem.Write(w, r, problem.New(http.StatusNotFound, "nothing is at %s", path))
+		g.forward(w, r, x)
 	})
 }
 
 // exchange is one request under way; it travels in the request's context.
 type exchange struct {
+	route   Route
+	pinned  *routing.Table
+	learned *routing.Table
+	client  client // who asks
 	service string
 	report  httpmesh.Report
 	clock   *answerClock
@@ -114,14 +148,14 @@ func exchangeOf(ctx context.Context) *exchange {
 }
 
 // forward sends the request to the service and the answer back.
-func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, service string) {
+func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, x *exchange) {
 	// Else net/http reads the whole request before it sends the first piece of
 	// an answer. Connections other than HTTP/1.1's are full-duplex anyway.
 	_ = http.NewResponseController(w).EnableFullDuplex()
 
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	x := &exchange{service: service, clock: newAnswerClock(g.answerTimeout, cancel)}
+	x.service, x.client, x.clock = x.route.Service, g.edge.of(r), newAnswerClock(g.answerTimeout, cancel)
 	defer x.clock.stop()
 	ctx = context.WithValue(ctx, exchangeKey{}, x)
 	out := r.WithContext(httpmesh.WithReport(ctx, &x.report))
@@ -154,6 +188,7 @@ func rewrite(p *httputil.ProxyRequest) {
 	x := exchangeOf(out.Context())
 	out.URL.Scheme = "http"
 	out.URL.Host = x.service
+	x.inner(out)
 	out.URL.RawQuery = p.In.URL.RawQuery // as it came: the proxy drops what it can't parse
 	out.Trailer = p.In.Trailer           // it is filled when the body has ended; the proxy's copy would stay empty
 	out.Host = ""                        // the service's name; what the client asked for is in X-Forwarded-Host
@@ -176,33 +211,11 @@ func rewrite(p *httputil.ProxyRequest) {
 		out.Header.Set(httpmesh.TimeoutHeader, strconv.FormatInt(max(x.clock.limit.Milliseconds(), 1), 10))
 	}
 	out.Header.Del(ServedByHeader)
-	p.SetXForwarded()
-	out.Header.Set("Forwarded", forwarded(p.In))
-}
-
-// forwarded says where the request came from, by RFC 7239. We are the edge:
-// what a client says of itself there is not passed on.
-func forwarded(in *http.Request) string {
-	host, _, err := net.SplitHostPort(in.RemoteAddr)
-	from := "unknown"
-	if err == nil {
-		from = host
-		if strings.Contains(host, ":") { // section 6: IPv6 in brackets, and so quoted
-			from = `"[` + host + `]"`
-		}
+	x.client.tell(out.Header)
+	if prefix := x.route.Prefix; x.route.Rewrite != "" && prefix != "/" {
+		out.Header.Set("X-Forwarded-Prefix", prefix)
 	}
-	proto := "http"
-	if in.TLS != nil {
-		proto = "https"
-	}
-	return "for=" + from + ";host=" + quote(in.Host) + ";proto=" + proto
 }
-
-// escape does what RFC 9110, section 5.6.4, wants of a quoted-string.
-var escape = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
-
-// quote makes a quoted-string of RFC 9110.
-func quote(s string) string { return `"` + escape.Replace(s) + `"` }
 
 // servedBy returns the ID of the instance that answered.
 func (x *exchange) servedBy() string {

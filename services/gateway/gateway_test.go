@@ -25,6 +25,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/services/gateway"
+	"github.com/rollcall-mesh/rollcall/services/gateway/routing"
 	"github.com/rollcall-mesh/rollcall/services/internal/web"
 )
 
@@ -44,6 +45,9 @@ type door struct {
 type options struct {
 	answerTimeout time.Duration
 	stream        time.Duration
+	learned       []gateway.Route
+	proxies       string // a network
+	headers       string // of theirs
 }
 
 func open(t *testing.T, o options) *door {
@@ -54,7 +58,12 @@ func open(t *testing.T, o options) *door {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	g, err := gateway.New(gateway.Config{Transport: mesh.RoundTripper(), AnswerTimeout: o.answerTimeout, Log: log})
+	cfg := gateway.Config{Transport: mesh.RoundTripper(), AnswerTimeout: o.answerTimeout, ProxyHeaders: o.headers, Log: log}
+	if o.proxies != "" {
+		cfg.Proxies = []netip.Prefix{netip.MustParsePrefix(o.proxies)}
+	}
+	cfg.Learned = func() *routing.Table { return routing.NewTable(o.learned...) }
+	g, err := gateway.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +80,7 @@ func open(t *testing.T, o options) *door {
 	d.url = "http://" + l.Addr().String()
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		if err := server.Serve(l, g.Handler(gateway.Route{Prefix: "/users", Service: "user"}, gateway.Route{Prefix: "/orders", Service: "order"})); err != nil {
+		if err := server.Serve(l, g.Door(gateway.Route{Prefix: "/users", Service: "user"}, gateway.Route{Prefix: "/orders", Service: "order"})); err != nil {
 			t.Error(err)
 		}
 	})

@@ -46,7 +46,10 @@ func main() {
 			log.Fatal(err)
 		}
 	}()
-	me, err := mesh.Register(registration.Config{Service: "greeter", Port: 8080, Checks: []registration.Check{{Path: "/healthz"}}})
+	me, err := mesh.Register(registration.Config{
+		Service: "greeter", Port: 8080, Checks: []registration.Check{{Path: "/healthz"}},
+		Tags: []string{"rollcall-route"}, Meta: map[string]string{"rollcall-routes": "/greet"}, // at the gateway
+	})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -23,13 +23,14 @@ type Catalog interface {
 	FollowServices(ctx context.Context, told func(services map[string][]string, err error)) error
 	FollowKey(ctx context.Context, key string, told func(value []byte, index uint64, err error)) error
 	WriteKey(ctx context.Context, key string, value []byte, index uint64) (written bool, err error)
-	Latest(ctx context.Context, service string) (*catalog.Snapshot, error)
 }
 
 // Config is what a Learner is made of.
 type Config struct {
 	// Catalog to learn from. Required.
 	Catalog Catalog
+	// Source of the instances, whatever they speak. Required.
+	Source catalog.Source
 	// Key of the document in Consul's KV in which the owners of routes stand.
 	// Gateways that pin different routes need different ones. Empty means
 	// rollcall/gateway/owners.
@@ -92,6 +93,8 @@ func NewLearner(cfg Config) (*Learner, error) {
 	switch {
 	case cfg.Catalog == nil:
 		return nil, errors.New("routing: Catalog is nil; want one to learn from")
+	case cfg.Source == nil:
+		return nil, errors.New("routing: Source is nil; want one of all instances")
 	case cfg.Log == nil:
 		return nil, errors.New("routing: Log is nil; want a logger")
 	}
@@ -203,8 +206,9 @@ func wait(ctx context.Context, d time.Duration, early <-chan struct{}) error {
 // follow learns what one service claims, until ctx ends.
 func (l *Learner) follow(ctx context.Context, service string, f *followed) {
 	for {
-		s, err := l.cfg.Catalog.Latest(ctx, service)
-		if ctx.Err() != nil {
+		s, err := l.cfg.Source.Latest(ctx, service)
+		l.cfg.Source.KeepAlive(service)
+		if ctx.Err() != nil || errors.Is(err, catalog.ErrClosed) {
 			return
 		}
 		pause, news := keepAlive, (<-chan struct{})(nil)

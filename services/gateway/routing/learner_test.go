@@ -37,7 +37,7 @@ func learn(t *testing.T, client *api.Client, cfg Config) *door {
 		t.Fatal(err)
 	}
 	d := &door{t: t, log: &logtest.Buffer{}}
-	cfg.Catalog, cfg.Log, cfg.Self = mesh, slog.New(slog.NewTextHandler(d.log, nil)), "gateway"
+	cfg.Catalog, cfg.Source, cfg.Log, cfg.Self = mesh, mesh.Source(""), slog.New(slog.NewTextHandler(d.log, nil)), "gateway"
 	if d.Learner, err = NewLearner(cfg); err != nil {
 		t.Fatal(err)
 	}

@@ -72,6 +72,9 @@ type Spec struct {
 	// Rollcall-Service header says counts for nothing, and no Rollcall-* header
 	// goes out. The others answer 421 where it names another service.
 	Edge bool
+	// Complete is called when the settings are read, for what the spec has of them. An
+	// error stops the start; it is best a *SettingError. nil means nothing is to do.
+	Complete func(*Spec) error
 	// Build makes the service's parts. Required. What it opens it closes by
 	// Runtime.OnClose; its context ends when the start is given up.
 	Build func(context.Context, *Runtime) (Parts, error)
@@ -90,6 +93,8 @@ type Parts struct {
 	// GRPC registers the services of the gRPC port (the setting
 	// ROLLCALL_GRPC_LISTEN), which has an entry of its own. nil means no such port.
 	GRPC func(grpc.ServiceRegistrar)
+	// Pages are shown on the admin port besides, by the mux's pattern. nil means none.
+	Pages map[string]http.Handler
 	// Stream is how long one piece of a body may take, where answers may last
 	// for ever (see web.Limits). 0 means that the fixed timeouts hold.
 	Stream time.Duration
@@ -119,6 +124,24 @@ type Runtime struct {
 // OnClose has close called after the last request was served. The last one
 // given is called first.
 func (r *Runtime) OnClose(close func() error) { r.closers = append(r.closers, close) }
+
+// Go runs what works beside the requests until the last of them was served: it must
+// return soon when its context ends. An error from before that is logged.
+func (r *Runtime) Go(run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := run(ctx); err != nil && ctx.Err() == nil {
+			r.Log.Error("a part of the service has ended", "error", err)
+		}
+	}()
+	r.OnClose(func() error {
+		cancel()
+		<-done
+		return nil
+	})
+}
 
 func (r *Runtime) close() error {
 	var errs []error
@@ -169,6 +192,12 @@ func Run(ctx context.Context, spec Spec, args []string, p Process) int {
 	}
 	switch command {
 	case "serve":
+		if spec.Complete != nil {
+			if err := spec.Complete(&spec); err != nil {
+				fmt.Fprintf(p.Stderr, "%s: %v\n", spec.Name, err)
+				return ExitSetting
+			}
+		}
 		return serve(ctx, spec, settings, p)
 	case "health":
 		if err := askLive(ctx, string(settings.AdminListen)); err != nil {

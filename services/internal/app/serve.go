@@ -187,7 +187,7 @@ func (s *service) start(ctx context.Context, p Process) error {
 	s.failed = make(chan error, len(ports)+2)
 	s.admin = web.New(web.Config{Limits: admin(), Log: s.log, AccessLevel: slog.LevelDebug}) //nolint:contextcheck // its requests end by Shutdown, not with the start
 	s.serving.Go(func() {
-		s.failed <- s.admin.Serve(adminAt, web.Admin(registry, s.checks, s.mesh))
+		s.failed <- s.admin.Serve(adminAt, web.Admin(registry, s.checks, s.mesh, parts.Pages))
 	})
 	s.traffic = web.New(web.Config{Limits: s.settings.traffic(parts.Stream), Edge: s.spec.Edge, Metrics: s.metrics.Server(), Log: s.log, TLS: serving}) //nolint:contextcheck // as above
 	for n, handler := range traffics(ports, limits) {

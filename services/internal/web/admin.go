@@ -16,9 +16,9 @@ import (
 
 // Admin returns what is served on the admin port: /metrics, /livez, /readyz
 // (?verbose for more), /debug/discovery and /debug/pprof/; in a test build
-// /faults too. It is for operators and probes, and must not be reachable from
+// /faults too; and what else there is by pattern. It is for operators and probes, and must not be reachable from
 // outside.
-func Admin(registry *prometheus.Registry, checks *health.Registry, mesh debug.Mesh) http.Handler {
+func Admin(registry *prometheus.Registry, checks *health.Registry, mesh debug.Mesh, more map[string]http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.InstrumentMetricHandler(registry, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		Registry:            registry,
@@ -35,5 +35,8 @@ func Admin(registry *prometheus.Registry, checks *health.Registry, mesh debug.Me
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	for pattern, page := range more {
+		mux.Handle(pattern, page)
+	}
 	return fault.Admin(problem.Router(mux))
 }

@@ -1,0 +1,53 @@
+package routing
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Page serves the pinned routes and the table as JSON, with what else is given by name.
+// It is for operators, and for nobody else.
+func (l *Learner) Page(more map[string]func() any) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		page := map[string]any{"pinned": NewTable(l.cfg.Pinned...).Routes, "learned": l.Table()}
+		for name, value := range more {
+			page[name] = value()
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		out := json.NewEncoder(w)
+		out.SetIndent("", "  ")
+		_ = out.Encode(page) // a reader that has gone needs no answer
+	})
+}
+
+var gauges = []struct {
+	desc  *prometheus.Desc
+	value func(t *Table) int
+}{
+	{desc("routes", "Learned routes that count."), func(t *Table) int { return len(t.Routes) }},
+	{desc("route_conflicts", "Learned routes that more than one service claims."), func(t *Table) int { return len(t.Conflicts) }},
+	{desc("routes_refused", "Claims of routes that do not count."), func(t *Table) int { return t.Refusals }},
+	{desc("route_troubles", "Things that keep learned routes from being up to date, or their owners from being recorded."), func(t *Table) int { return len(t.Trouble) }},
+}
+
+func desc(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("rollcall_gateway_"+name, help, nil, nil)
+}
+
+// Describe and Collect make a Learner a prometheus.Collector.
+func (l *Learner) Describe(to chan<- *prometheus.Desc) {
+	for _, g := range gauges {
+		to <- g.desc
+	}
+}
+
+// Collect tells the numbers of the table.
+func (l *Learner) Collect(to chan<- prometheus.Metric) {
+	table := l.Table()
+	for _, g := range gauges {
+		to <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, float64(g.value(table)))
+	}
+}
