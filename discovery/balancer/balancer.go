@@ -23,6 +23,8 @@ type Request struct {
 	// order. None is picked again while another is left, even if it has left
 	// the snapshots since and come back as another Endpoint.
 	Tried []*Endpoint
+	// Prefer are the instances that it would rather have. nil means any.
+	Prefer *Preference
 }
 
 // Policy chooses among the endpoints of a tier, which are as good as each other
@@ -103,6 +105,7 @@ type set struct {
 
 	ejected atomic.Int64 // how many of those in use are ejected
 	back    atomic.Int64 // when the first of them is back, from base
+	parts   atomic.Pointer[part]
 }
 
 // New returns a balancer without instances: until Use has given it some, Pick
@@ -214,6 +217,9 @@ func (b *Balancer) build(s *catalog.Snapshot, known []*Endpoint, now time.Time) 
 	next.all = append(next.all, reserve...)
 	next.spares = max(next.use, len(next.all))
 	next.all = append(next.all, critical...)
+	for i, e := range next.all {
+		e.slot.Store(int32(i))
+	}
 	next.weigh()
 	b.admit(next)
 	b.cap(next, now)
@@ -278,6 +284,9 @@ func (b *Balancer) Pick(q Request) (Lease, error) {
 }
 
 func (b *Balancer) choose(s *set, q Request) *Endpoint {
+	if e := b.preferred(s, q); e != nil {
+		return e
+	}
 	t := Tier{set: s}
 	for ; t.rank < ranks; t.rank++ {
 		if e := b.policy.Pick(t, q); e != nil {

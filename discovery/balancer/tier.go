@@ -172,11 +172,10 @@ func (s *set) upTo(i int) uint64 {
 	return s.sums[i-1]
 }
 
-// weigh notes the weights, and tells each endpoint its slot.
+// weigh notes the weights.
 func (s *set) weigh() {
 	equal, least := true, uint32(0)
 	for i, e := range s.all {
-		e.slot.Store(int32(i))
 		w := e.weight.Load()
 		equal = equal && w == s.all[0].weight.Load()
 		if i == 0 || w < least {

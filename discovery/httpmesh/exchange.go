@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/internal/tries"
 	"github.com/rollcall-mesh/rollcall/discovery/outcome"
@@ -41,6 +42,7 @@ func newExchange(t *Transport, r *http.Request, to routeKey) *exchange {
 	}
 	x.Repeatable = x.Group == outcome.Safe || r.Header.Get(keyHeader) != ""
 	x.upgrade = upgrades(r.Header)
+	x.Prefer, _ = r.Context().Value(preferenceKey{}).(*balancer.Preference)
 	x.Limit, _ = r.Context().Deadline()
 	if said, ok := r.Header[TimeoutHeader]; ok {
 		if wait, err := parseTimeout(said); err == nil && (x.Limit.IsZero() || x.start.Add(wait).Before(x.Limit)) {

@@ -112,3 +112,11 @@ func (e *Error) Unwrap() error { return e.Err }
 func (e *Error) Timeout() bool {
 	return e.Report.Outcome == outcome.Timeout || e.Report.Outcome == outcome.Silent
 }
+
+type preferenceKey struct{}
+
+// WithPreference returns a context whose requests would rather have the instances of p,
+// and get others where none of these is in use or each has failed them.
+func WithPreference(ctx context.Context, p *balancer.Preference) context.Context {
+	return context.WithValue(ctx, preferenceKey{}, p)
+}

@@ -112,10 +112,10 @@ func beside(values []string, n, of int) string {
 // believed: everything up to it is left out.
 func parseForwarded(text string) []hop {
 	var hops []hop
-	for _, element := range split(text, ',') {
+	for _, element := range cutAt(text, ',') {
 		var h hop
 		malformed := false
-		for _, pair := range split(element, ';') {
+		for _, pair := range cutAt(element, ';') {
 			name, value, ok := strings.Cut(strings.TrimSpace(pair), "=")
 			value, whole := unquote(value)
 			if !ok || !whole {
@@ -140,8 +140,8 @@ func parseForwarded(text string) []hop {
 	return hops
 }
 
-// split cuts at a separator that is not inside quotation marks.
-func split(text string, at byte) []string {
+// cutAt cuts at a separator that is not inside quotation marks.
+func cutAt(text string, at byte) []string {
 	var parts []string
 	quoted, from := false, 0
 	for n := 0; n < len(text); n++ {

@@ -17,6 +17,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/internal/problem"
 	"github.com/rollcall-mesh/rollcall/observability/logging"
 	"github.com/rollcall-mesh/rollcall/services/gateway/routing"
+	"github.com/rollcall-mesh/rollcall/services/gateway/split"
 )
 
 // ServedByHeader of an answer holds the ID of the instance that gave it.
@@ -36,6 +37,9 @@ type Config struct {
 	// Learned returns the routes that services claim, of which those that Handler
 	// is given get nothing. nil means that there are none.
 	Learned func() *routing.Table
+	// Splits returns which instances requests would rather have. nil means that
+	// there are no such rules.
+	Splits func() *split.Splits
 	// Proxies are trusted: what they say of a request's client, in the headers that
 	// ProxyHeaders names, is believed and goes on. nil means that no one is.
 	Proxies []netip.Prefix
@@ -51,6 +55,7 @@ type Gateway struct {
 	proxy         *httputil.ReverseProxy
 	answerTimeout time.Duration
 	learned       func() *routing.Table
+	splits        func() *split.Splits
 	edge          edge
 	log           *slog.Logger
 }
@@ -67,6 +72,9 @@ func New(cfg Config) (*Gateway, error) {
 	case cfg.ProxyHeaders != "" && cfg.ProxyHeaders != XForwarded && cfg.ProxyHeaders != Forwarded:
 		return nil, fmt.Errorf("gateway: ProxyHeaders is %q; want %s or %s", cfg.ProxyHeaders, XForwarded, Forwarded)
 	}
+	if cfg.Splits == nil {
+		cfg.Splits = func() *split.Splits { return nil }
+	}
 	if cfg.Learned == nil {
 		cfg.Learned = func() *routing.Table { return nil }
 	}
@@ -74,7 +82,7 @@ func New(cfg Config) (*Gateway, error) {
 		cfg.AnswerTimeout = 10 * time.Second
 	}
 	g := &Gateway{
-		answerTimeout: cfg.AnswerTimeout, learned: cfg.Learned, log: cfg.Log,
+		answerTimeout: cfg.AnswerTimeout, learned: cfg.Learned, splits: cfg.Splits, log: cfg.Log,
 		edge: edge{proxies: cfg.Proxies, rfc7239: cfg.ProxyHeaders == Forwarded},
 	}
 	g.proxy = &httputil.ReverseProxy{
@@ -158,6 +166,9 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, x *exchange) {
 	x.service, x.client, x.clock = x.route.Service, g.edge.of(r), newAnswerClock(g.answerTimeout, cancel)
 	defer x.clock.stop()
 	ctx = context.WithValue(ctx, exchangeKey{}, x)
+	if prefer := g.splits().Steer(x.service, r); prefer != nil {
+		ctx = httpmesh.WithPreference(ctx, prefer)
+	}
 	out := r.WithContext(httpmesh.WithReport(ctx, &x.report))
 	out.Header = withoutH2C(r.Header)
 	dropOurs(out.Trailer)

@@ -26,6 +26,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/services/gateway"
 	"github.com/rollcall-mesh/rollcall/services/gateway/routing"
+	"github.com/rollcall-mesh/rollcall/services/gateway/split"
 	"github.com/rollcall-mesh/rollcall/services/internal/web"
 )
 
@@ -48,6 +49,8 @@ type options struct {
 	learned       []gateway.Route
 	proxies       string // a network
 	headers       string // of theirs
+	splits        func() *split.Splits
+	quiet         bool // no line in the log for each request
 }
 
 func open(t *testing.T, o options) *door {
@@ -58,7 +61,10 @@ func open(t *testing.T, o options) *door {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	cfg := gateway.Config{Transport: mesh.RoundTripper(), AnswerTimeout: o.answerTimeout, ProxyHeaders: o.headers, Log: log}
+	if o.quiet {
+		log = slog.New(slog.DiscardHandler)
+	}
+	cfg := gateway.Config{Splits: o.splits, Transport: mesh.RoundTripper(), AnswerTimeout: o.answerTimeout, ProxyHeaders: o.headers, Log: log}
 	if o.proxies != "" {
 		cfg.Proxies = []netip.Prefix{netip.MustParsePrefix(o.proxies)}
 	}

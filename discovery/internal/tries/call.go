@@ -60,9 +60,10 @@ type Call[A Attempt] struct {
 	Rules      *Rules
 	Ctx        context.Context //nolint:containedctx // the request's, as http.Request has it
 	Group      outcome.Group
-	Repeatable bool        // it may be sent again though it may have been served
-	Limit      time.Time   // until when the answer is waited for; zero: for ever
-	Raced      atomic.Bool // two tries have run beside each other
+	Prefer     *balancer.Preference // nil: any instance
+	Repeatable bool                 // it may be sent again though it may have been served
+	Limit      time.Time            // until when the answer is waited for; zero: for ever
+	Raced      atomic.Bool          // two tries have run beside each other
 
 	mu         sync.Mutex // guards what follows, and Try's ended and paid
 	ledger     *Ledger    // of the service; nil before the first pick
@@ -111,7 +112,7 @@ func (c *Call[A]) Pick(b *balancer.Balancer, now time.Time) (lease balancer.Leas
 	if c.over {
 		return lease, outcome.Outrun, errOver
 	}
-	lease, err = b.Pick(balancer.Request{Now: now, Group: c.Group, Tried: c.tried})
+	lease, err = b.Pick(balancer.Request{Now: now, Group: c.Group, Tried: c.tried, Prefer: c.Prefer})
 	if err != nil {
 		return lease, outcome.NoInstance, err
 	}

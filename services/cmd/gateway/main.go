@@ -6,6 +6,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/netip"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/observability/health"
 	"github.com/rollcall-mesh/rollcall/services/gateway"
 	"github.com/rollcall-mesh/rollcall/services/gateway/routing"
+	"github.com/rollcall-mesh/rollcall/services/gateway/split"
 	"github.com/rollcall-mesh/rollcall/services/internal/app"
 )
 
@@ -112,13 +114,17 @@ func build(_ context.Context, r *app.Runtime) (app.Parts, error) {
 		Log:           r.Log,
 	}
 	parts := app.Parts{TLS: outside(), Stream: time.Duration(settings.StreamTimeout), Pages: map[string]http.Handler{}}
+	splits := split.NewFollower(r.Mesh, settings.Keys+"/splits", r.Log)
+	r.Go(splits.Run)
+	cfg.Splits = splits.Splits
+	parts.Pages["GET /debug/splits"] = show(func() any { return splits.Status() })
 	if settings.Routes == "learned" {
 		learner, err := learn(r)
 		if err != nil {
 			return parts, err
 		}
 		cfg.Learned = learner.Table
-		parts.Pages["GET /debug/routes"] = learner.Page(nil)
+		parts.Pages["GET /debug/routes"] = show(func() any { return learner.Status() })
 	}
 	door, err := gateway.New(cfg)
 	if err != nil {
@@ -134,6 +140,17 @@ func build(_ context.Context, r *app.Runtime) (app.Parts, error) {
 		}
 	}
 	return parts, nil
+}
+
+// show serves a value as JSON, for operators.
+func show(value func() any) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		out := json.NewEncoder(w)
+		out.SetIndent("", "  ")
+		_ = out.Encode(value()) // a reader that has gone needs no answer
+	})
 }
 
 // learn begins to learn the routes that services claim.

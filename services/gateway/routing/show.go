@@ -1,26 +1,18 @@
 package routing
 
 import (
-	"encoding/json"
-	"net/http"
-
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Page serves the pinned routes and the table as JSON, with what else is given by name.
-// It is for operators, and for nobody else.
-func (l *Learner) Page(more map[string]func() any) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		page := map[string]any{"pinned": NewTable(l.cfg.Pinned...).Routes, "learned": l.Table()}
-		for name, value := range more {
-			page[name] = value()
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		out := json.NewEncoder(w)
-		out.SetIndent("", "  ")
-		_ = out.Encode(page) // a reader that has gone needs no answer
-	})
+// Status is what a page shows.
+type Status struct {
+	Pinned  []Route `json:"pinned"`
+	Learned *Table  `json:"learned"`
+}
+
+// Status returns the routes as they are now.
+func (l *Learner) Status() Status {
+	return Status{Pinned: NewTable(l.cfg.Pinned...).Routes, Learned: l.Table()}
 }
 
 var gauges = []struct {
