@@ -133,7 +133,8 @@ func Of(err error) *Problem {
 }
 
 // Write sends the problem as the answer to r: status, headers, and the JSON
-// with one newline at its end, which a HEAD request goes without. Nothing must
+// with one newline at its end, which a HEAD request goes without. A gRPC call
+// gets a status of gRPC's own in place of all of that. Nothing must
 // have been written before; headers that told of another body are dropped. An
 // error in writing means that nobody reads the answer, so there is none to
 // return.
@@ -141,6 +142,10 @@ func Write(w http.ResponseWriter, r *http.Request, p *Problem) {
 	whole := p.whole()
 	if whole.Instance == "" {
 		whole.Instance = r.URL.EscapedPath()
+	}
+	if isGRPC(r) {
+		writeStatus(w, whole)
+		return
 	}
 	body := whole.json()
 	header := w.Header()

@@ -1,0 +1,76 @@
+package problem
+
+import (
+	"maps"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// The codes of gRPC that a problem can be
+// (https://grpc.github.io/grpc/core/md_doc_statuscodes.html).
+const (
+	grpcUnknown           = 2
+	grpcDeadlineExceeded  = 4
+	grpcPermissionDenied  = 7
+	grpcResourceExhausted = 8
+	grpcUnimplemented     = 12
+	grpcInternal          = 13
+	grpcUnavailable       = 14
+	grpcUnauthenticated   = 16
+)
+
+// grpcCodes are as gRPC maps a status of HTTP that something in between has answered
+// with (https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md), but
+// for those that we know more of: it was we who answered.
+var grpcCodes = map[int]int{
+	http.StatusBadRequest:                  grpcInternal,
+	http.StatusUnauthorized:                grpcUnauthenticated,
+	http.StatusForbidden:                   grpcPermissionDenied,
+	http.StatusNotFound:                    grpcUnimplemented,
+	http.StatusRequestTimeout:              grpcDeadlineExceeded,
+	http.StatusRequestEntityTooLarge:       grpcResourceExhausted,
+	http.StatusMisdirectedRequest:          grpcUnavailable,
+	http.StatusTooManyRequests:             grpcUnavailable,
+	http.StatusRequestHeaderFieldsTooLarge: grpcResourceExhausted,
+	http.StatusInternalServerError:         grpcInternal,
+	http.StatusBadGateway:                  grpcUnavailable,
+	http.StatusServiceUnavailable:          grpcUnavailable,
+	http.StatusGatewayTimeout:              grpcDeadlineExceeded,
+}
+
+// isGRPC reports whether a request is a call of gRPC, which can't read a problem.
+func isGRPC(r *http.Request) bool {
+	rest, ok := strings.CutPrefix(strings.ToLower(r.Header.Get("Content-Type")), "application/grpc")
+	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
+}
+
+// writeStatus sends the problem as gRPC's "Trailers-Only": a status in the header of an
+// answer without a body.
+func writeStatus(w http.ResponseWriter, p Problem) {
+	code, ok := grpcCodes[p.Status]
+	if !ok {
+		code = grpcUnknown
+	}
+	header := w.Header()
+	maps.Copy(header, p.Header)
+	header.Set("Content-Type", "application/grpc")
+	header.Set("Grpc-Status", strconv.Itoa(code))
+	header.Set("Grpc-Message", escaped(p.Detail))
+	header.Del("Content-Encoding")
+	w.WriteHeader(http.StatusOK)
+}
+
+// escaped writes a text as gRPC's Status-Message: percent-encoded but for printable ASCII.
+func escaped(text string) string {
+	const hex = "0123456789ABCDEF"
+	var b strings.Builder
+	for _, c := range []byte(text) {
+		if c >= ' ' && c < 0x7f && c != '%' {
+			b.WriteByte(c)
+			continue
+		}
+		b.Write([]byte{'%', hex[c>>4], hex[c&15]})
+	}
+	return b.String()
+}
