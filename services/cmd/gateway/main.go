@@ -45,8 +45,10 @@ var (
 	proxies []netip.Prefix
 )
 
-func main() {
-	os.Exit(app.Main(app.Spec{
+func main() { os.Exit(app.Main(spec())) }
+
+func spec() app.Spec {
+	return app.Spec{
 		Name:         "gateway",
 		Describe:     "The one door into the mesh: sends requests from outside to the services that its settings name, and to those that claim a route in the catalog.",
 		RequirePeers: true,
@@ -54,7 +56,7 @@ func main() {
 		Settings:     &settings,
 		Complete:     complete,
 		Build:        build,
-	}))
+	}
 }
 
 func complete(spec *app.Spec) error {
