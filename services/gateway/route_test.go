@@ -96,35 +96,43 @@ func TestTrustedProxyIsBelievedAndWhatAClientHasMadeUpIsNot(t *testing.T) {
 		want                   []string // %s is the host asked for
 	}{
 		{
-			"nobody is trusted", "", "", []string{"192.0.2.1", "https", "shop.example", "for=192.0.2.1;proto=https", "443"},
+			"nobody is trusted", "", "",
+			[]string{"192.0.2.1", "https", "shop.example", "for=192.0.2.1;proto=https", "443"},
 			[]string{"127.0.0.1", "http", "%s", `for=127.0.0.1;host="%s";proto=http`, ""},
 		},
 		{
-			"a stranger", "10.0.0.0/8", "", []string{"192.0.2.1", "https", "shop.example"},
+			"a stranger", "10.0.0.0/8", "",
+			[]string{"192.0.2.1", "https", "shop.example"},
 			[]string{"127.0.0.1", "http", "%s", `for=127.0.0.1;host="%s";proto=http`, ""},
 		},
 		{
-			"a balancer", "127.0.0.0/8", "", []string{"192.0.2.1", "https", "shop.example", "for=6.6.6.6;proto=gopher", "443"},
+			"a balancer", "127.0.0.0/8", "",
+			[]string{"192.0.2.1", "https", "shop.example", "for=6.6.6.6;proto=gopher", "443"},
 			[]string{"192.0.2.1, 127.0.0.1", "https", "shop.example", `for=192.0.2.1;host="shop.example";proto=https, for=127.0.0.1`, ""},
 		},
 		{
-			"what stands before the client is dropped", "127.0.0.0/8", "", []string{"6.6.6.6, 192.0.2.1, 127.0.0.9", "http, https, http", ""},
+			"what stands before the client is dropped", "127.0.0.0/8", "",
+			[]string{"6.6.6.6, 192.0.2.1, 127.0.0.9", "http, https, http", ""},
 			[]string{"192.0.2.1, 127.0.0.9, 127.0.0.1", "https", "%s", `for=192.0.2.1;host="%s";proto=https, for=127.0.0.9, for=127.0.0.1`, ""},
 		},
 		{
-			"nonsense ends what is believed", "127.0.0.0/8", "", []string{"192.0.2.1, nonsense", "https", "a/b"},
+			"nonsense ends what is believed", "127.0.0.0/8", "",
+			[]string{"192.0.2.1, nonsense", "https", "a/b"},
 			[]string{"127.0.0.1", "http", "%s", `for=127.0.0.1;host="%s";proto=http`, ""},
 		},
 		{
-			"a scheme and a host that can't be", "127.0.0.0/8", "", []string{"[2001:db8::1]:5000", "gopher", "a/b"},
+			"a scheme and a host that can't be", "127.0.0.0/8", "",
+			[]string{"[2001:db8::1]:5000", "gopher", "a/b"},
 			[]string{"2001:db8::1, 127.0.0.1", "http", "%s", `for="[2001:db8::1]";host="%s";proto=http, for=127.0.0.1`, ""},
 		},
 		{
-			"one that writes Forwarded", "127.0.0.0/8", "forwarded", []string{"6.6.6.6", "http", "evil", `for=6.6.6.6, for="[2001:db8::1]:80";proto=HTTPS;host="shop.example:1"`, ""},
+			"one that writes Forwarded", "127.0.0.0/8", "forwarded",
+			[]string{"6.6.6.6", "http", "evil", `for=6.6.6.6, for="[2001:db8::1]:80";proto=HTTPS;host="shop.example:1"`, ""},
 			[]string{"2001:db8::1, 127.0.0.1", "https", "shop.example:1", `for="[2001:db8::1]";host="shop.example:1";proto=https, for=127.0.0.1`, ""},
 		},
 		{
-			"a Forwarded that is malformed", "127.0.0.0/8", "forwarded", []string{"", "", "", `for="192.0.2.1;proto=https`, ""},
+			"a Forwarded that is malformed", "127.0.0.0/8", "forwarded",
+			[]string{"", "", "", `for="192.0.2.1;proto=https`, ""},
 			[]string{"127.0.0.1", "http", "%s", `for=127.0.0.1;host="%s";proto=http`, ""},
 		},
 	} {

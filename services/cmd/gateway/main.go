@@ -117,11 +117,11 @@ func build(_ context.Context, r *app.Runtime) (app.Parts, error) {
 	}
 	parts := app.Parts{TLS: outside(), Stream: time.Duration(settings.StreamTimeout), Pages: map[string]http.Handler{}}
 	splits := split.NewFollower(r.Mesh, settings.Keys+"/splits", r.Log)
-	r.Go(splits.Run)
+	r.Go(splits.Run) //nolint:contextcheck // it ends by OnClose, not with the start
 	cfg.Splits = splits.Splits
 	parts.Pages["GET /debug/splits"] = show(func() any { return splits.Status() })
 	if settings.Routes == "learned" {
-		learner, err := learn(r)
+		learner, err := learn(r) //nolint:contextcheck // as above
 		if err != nil {
 			return parts, err
 		}

@@ -7,8 +7,13 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/rollcall-mesh/rollcall/discovery/balancer"
+	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -124,6 +129,55 @@ func TestStickyRequestsAlwaysFallTheSameWayAndInTheShare(t *testing.T) {
 			hit[s.Steer("order", request("X-Id", "1"))]++
 		}
 		within("the first rule, without a cookie", hit[s.Services["order"][0].prefer], 0.2)
+	}
+}
+
+// What the balancer of order picks, for what a rule wants.
+func TestShareOfAVersionIsThatOfTheRule(t *testing.T) {
+	const n, p = 10_000, 0.1
+	s := parse(t, `{"order": [{"to": "version=v2", "percent": 10}]}`)
+	var fleet catalog.Fixed
+	for _, tc := range []struct {
+		versions []string
+		least    float64 // of version 2; the most is as far on the other side
+	}{
+		{[]string{"v1", "v1", "v2"}, n * p},
+		{[]string{"v1", "v2", "v2", "v2"}, n * p},
+		{[]string{"v1"}, 0},
+		{[]string{"v2"}, n},
+	} {
+		var instances []catalog.Instance
+		for k, v := range tc.versions {
+			instances = append(instances, catalog.Instance{ID: fmt.Sprint("order-", k), Host: "127.0.0.1", Port: 80 + k, Meta: map[string]string{"version": v}})
+		}
+		if err := fleet.Set("order", instances...); err != nil {
+			t.Fatal(err)
+		}
+		snapshot, err := fleet.Latest(t.Context(), "order")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := balancer.New("order", balancer.Config{})
+		now := time.Now()
+		b.Use(snapshot, now)
+		second := 0
+		for range n {
+			lease, err := b.Pick(balancer.Request{Now: now, Prefer: s.Steer("order", request())})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if lease.Endpoint().Instance().Meta["version"] == "v2" {
+				second++
+			}
+			lease.Done(outcome.Result{Code: outcome.OK, Began: now, At: now})
+		}
+		sigma := math.Sqrt(n * p * (1 - p))
+		if tc.least == 0 || tc.least == n {
+			sigma = 0
+		}
+		if math.Abs(float64(second)-tc.least) > 4*sigma {
+			t.Errorf("of %v: %d of %d to version 2; want %.0f, give or take %.0f", tc.versions, second, n, tc.least, 4*sigma)
+		}
 	}
 }
 
