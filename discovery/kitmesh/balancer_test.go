@@ -324,6 +324,7 @@ func TestWhatTheFactoryMadeIsClosedWhenItsInstanceHasLeftAndItsLastCallHasEnded(
 func TestNothingThatAFactoryMadeLeaksOrIsClosedUnderACallWhenInstancesComeAndGo(t *testing.T) {
 	var mu sync.Mutex
 	var things []*thing
+	var made atomic.Int64
 	var source catalog.Fixed
 	set(t, &source, at("a", "10.0.0.1", catalog.StatePassing))
 	b := newBalancer(t, open(t, discovery.Config{Source: &source}), func(string) (endpoint.Endpoint, io.Closer, error) {
@@ -331,6 +332,7 @@ func TestNothingThatAFactoryMadeLeaksOrIsClosedUnderACallWhenInstancesComeAndGo(
 		mu.Lock()
 		things = append(things, m)
 		mu.Unlock()
+		made.Add(1)
 		return func(context.Context, any) (any, error) {
 			m.busy.Add(1)
 			defer m.busy.Add(-1)
@@ -342,10 +344,9 @@ func TestNothingThatAFactoryMadeLeaksOrIsClosedUnderACallWhenInstancesComeAndGo(
 	}, nil)
 	var callers, writer sync.WaitGroup
 	stop := make(chan struct{})
-	var changes atomic.Int64
 	for range 4 {
 		callers.Go(func() {
-			for n := 0; n < 2000 || changes.Load() < 200; n++ {
+			for n := 0; n < 2000 || made.Load() < 10; n++ {
 				if _, err := call(t.Context(), b); err != nil {
 					t.Error(err)
 					return
@@ -360,7 +361,6 @@ func TestNothingThatAFactoryMadeLeaksOrIsClosedUnderACallWhenInstancesComeAndGo(
 				return
 			default:
 				_ = source.Set("user", at("a", fmt.Sprintf("10.0.0.%d", n%3+1), catalog.StatePassing))
-				changes.Add(1)
 			}
 		}
 	})
@@ -368,9 +368,6 @@ func TestNothingThatAFactoryMadeLeaksOrIsClosedUnderACallWhenInstancesComeAndGo(
 	close(stop)
 	writer.Wait()
 	b.Close()
-	if len(things) < 3 {
-		t.Errorf("%d were made; want one for each instance at least", len(things))
-	}
 	for _, m := range things {
 		if fault := m.fault.Load(); fault != nil || m.closed.Load() != 1 {
 			t.Fatalf("closed %d times, and %v; want once, and well", m.closed.Load(), fault)
