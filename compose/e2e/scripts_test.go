@@ -443,13 +443,16 @@ func TestCtrlCInTheMiddleOfMakeUpSaysSoInOneLine(t *testing.T) {
 	})
 }
 
-// withOverlays is a fleet that is well, and two overlays; the second has a script.
+// withOverlays is a fleet that is well, and two overlays in place of those there are; the second has a script.
 func withOverlays(t *testing.T) *scripts {
 	t.Helper()
 	s := newScripts(t)
 	wellAround().start(t, s)
 	s.tell(t, "running", allHealthy)
 	s.set("ROLLCALL_WAIT", "20")
+	if err := os.RemoveAll(filepath.Join(s.dir, "compose/with")); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range []string{"one", "two"} {
 		s.write(t, filepath.Join(s.dir, "compose/with", name+".yaml"), "services: {user: {environment: {WITH_"+strings.ToUpper(name)+": yes}}}\n")
 	}
@@ -526,7 +529,7 @@ func TestMakeUpNamesTheOverlaysThatThereAre(t *testing.T) {
 	s := withOverlays(t)
 	for _, with := range []string{"three", "one,three", "../one", "one,none"} {
 		out, err := s.run(t, "up.sh", with)
-		if err == nil || !strings.Contains(out, "error: WITH is "+with+", and there is no ") || !strings.Contains(out, "want none, or some of acl, one, two\n") {
+		if err == nil || !strings.Contains(out, "error: WITH is "+with+", and there is no ") || !strings.Contains(out, "want none, or some of one, two\n") {
 			t.Errorf("WITH=%s: got %v:\n%s", with, err, out)
 		}
 	}
