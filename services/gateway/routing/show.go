@@ -19,14 +19,14 @@ var gauges = []struct {
 	desc  *prometheus.Desc
 	value func(t *Table) int
 }{
-	{desc("routes", "Learned routes that count."), func(t *Table) int { return len(t.Routes) }},
-	{desc("route_conflicts", "Learned routes that more than one service claims."), func(t *Table) int { return len(t.Conflicts) }},
-	{desc("routes_refused", "Claims of routes that do not count."), func(t *Table) int { return t.Refusals }},
-	{desc("route_troubles", "Things that keep learned routes from being up to date, or their owners from being recorded."), func(t *Table) int { return len(t.Trouble) }},
+	{desc("rollcall_gateway_routes", "Learned routes that count."), func(t *Table) int { return len(t.Routes) }},
+	{desc("rollcall_gateway_route_conflicts", "Learned routes that more than one service claims."), func(t *Table) int { return len(t.Conflicts) }},
+	{desc("rollcall_gateway_routes_refused", "Claims of routes that do not count."), func(t *Table) int { return t.Refusals }},
+	{desc("rollcall_gateway_route_troubles", "Things that keep learned routes from being up to date, or their owners from being recorded."), func(t *Table) int { return len(t.Trouble) }},
 }
 
 func desc(name, help string) *prometheus.Desc {
-	return prometheus.NewDesc("rollcall_gateway_"+name, help, nil, nil)
+	return prometheus.NewDesc(name, help, nil, nil)
 }
 
 // Describe and Collect make a Learner a prometheus.Collector.
