@@ -8,12 +8,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery"
 	"github.com/rollcall-mesh/rollcall/discovery/consultest"
 	"github.com/rollcall-mesh/rollcall/discovery/registration"
-	"github.com/rollcall-mesh/rollcall/internal/certstest"
 	"github.com/rollcall-mesh/rollcall/internal/logtest"
+	"github.com/rollcall-mesh/rollcall/internal/tlstest"
 )
 
 // secured is a real Consul that wants a certificate of its callers, and the files of
@@ -27,11 +28,11 @@ type secured struct {
 
 func newSecured(t *testing.T) *secured {
 	t.Helper()
-	ca, dir := certstest.NewCA(t), t.TempDir()
-	caFile, certFile, keyFile := ca.Write(t, dir, ca.Issue(t, "127.0.0.1"))
+	ca, dir := tlstest.New(t, "a CA of the test"), t.TempDir()
+	caFile, certFile, keyFile := ca.Write(dir, ca.Sign(time.Hour, "127.0.0.1"))
 	s := &secured{consul: consultest.RealWithTLS(t, consultest.TLS{CAFile: caFile, CertFile: certFile, KeyFile: keyFile}), server: dir, files: t.TempDir()}
 	s.cfg = discovery.Consul{Address: "https://" + s.consul.Addr()}
-	s.cfg.CAFile, s.cfg.CertFile, s.cfg.KeyFile = ca.Write(t, s.files, ca.Issue(t, "client"))
+	s.cfg.CAFile, s.cfg.CertFile, s.cfg.KeyFile = ca.Write(s.files, ca.Sign(time.Hour, "client"))
 	return s
 }
 
@@ -39,10 +40,10 @@ func newSecured(t *testing.T) *secured {
 // the caller files of it.
 func (s *secured) replaceCA(t *testing.T) {
 	t.Helper()
-	ca := certstest.NewCA(t)
+	ca := tlstest.New(t, "a CA of the test")
 	s.consul.Kill()
-	ca.Write(t, s.server, ca.Issue(t, "127.0.0.1"))
-	ca.Write(t, s.files, ca.Issue(t, "client"))
+	ca.Write(s.server, ca.Sign(time.Hour, "127.0.0.1"))
+	ca.Write(s.files, ca.Sign(time.Hour, "client"))
 	s.consul.Restart()
 }
 
@@ -87,14 +88,14 @@ func TestCertificatesForConsulAreReplacedWhileTheMeshRuns(t *testing.T) {
 func TestConsulThatWantsACertificateIsToldOfWithWhatToSet(t *testing.T) {
 	t.Parallel()
 	s := newSecured(t)
-	stranger := certstest.NewCA(t)
+	stranger := tlstest.New(t, "a CA of the test")
 	for name, c := range map[string]struct {
 		spoil func(*discovery.Consul)
 		want  string
 	}{
 		"no certificate": {func(c *discovery.Consul) { c.CertFile, c.KeyFile = "", "" }, "Config.Consul.CertFile and KeyFile"},
 		"one of another CA": {func(c *discovery.Consul) {
-			_, c.CertFile, c.KeyFile = stranger.Write(t, t.TempDir(), stranger.Issue(t, "client"))
+			_, c.CertFile, c.KeyFile = stranger.Write(t.TempDir(), stranger.Sign(time.Hour, "client"))
 		}, "Config.Consul.CertFile and KeyFile"},
 		"Consul's CA not given": {func(c *discovery.Consul) { c.CAFile = "" }, "Config.Consul.CAFile"},
 		"another name":          {func(c *discovery.Consul) { c.ServerName = "consul.example.com" }, "ServerName"},

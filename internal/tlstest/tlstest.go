@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -53,7 +54,7 @@ func New(tb testing.TB, name string) *Authority {
 }
 
 // Sign returns a certificate, for servers and clients, with the names (those with
-// "://" are URIs), whose time is from an hour ago to so long from now.
+// "://" are URIs, and there may be IP addresses), whose time is from an hour ago to so long from now.
 func (a *Authority) Sign(life time.Duration, names ...string) Pair {
 	a.tb.Helper()
 	a.count++
@@ -64,6 +65,10 @@ func (a *Authority) Sign(life time.Duration, names ...string) Pair {
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+			continue
+		}
 		if !strings.Contains(name, "://") {
 			template.DNSNames = append(template.DNSNames, name)
 			continue
@@ -106,14 +111,17 @@ func (a *Authority) Pool() *x509.CertPool {
 	return pool
 }
 
-// Write writes the roots and the pair into ca.pem, cert.pem and key.pem of a folder.
-func (a *Authority) Write(folder string, p Pair) {
+// Write writes the roots and the pair into ca.pem, cert.pem and key.pem of a folder,
+// and returns where these are.
+func (a *Authority) Write(folder string, p Pair) (caFile, certFile, keyFile string) {
 	a.tb.Helper()
+	at := func(name string) string { return filepath.Join(folder, name) }
 	for name, content := range map[string][]byte{"ca.pem": a.PEM, "cert.pem": p.Cert, "key.pem": p.Key} {
-		if err := os.WriteFile(filepath.Join(folder, name), content, 0o600); err != nil {
+		if err := os.WriteFile(at(name), content, 0o600); err != nil {
 			a.tb.Fatal(err)
 		}
 	}
+	return at("ca.pem"), at("cert.pem"), at("key.pem")
 }
 
 func newKey(tb testing.TB) *ecdsa.PrivateKey {
