@@ -7,9 +7,9 @@ MAKEFLAGS += --no-print-directory
 
 # The modules that hold our own code: those of go.work, which need each other,
 # and the end-to-end tests. Those in compose/tools only build somebody else's.
-MODULES := . discovery/grpcmesh docs/examples/connect services compose/e2e
+MODULES = $$(go list -m -f '{{.Dir}}') compose/e2e
 # Their packages, without those of the end-to-end tests.
-PACKAGES := ./... ./discovery/grpcmesh/... ./docs/examples/connect/... ./services/...
+PACKAGES = $$(go list -m -f '{{.Dir}}/...')
 
 TOOL := compose/tools/build.sh
 
