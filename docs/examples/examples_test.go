@@ -58,12 +58,12 @@ func TestExamplesFindAndAskEachOther(t *testing.T) {
 			f := &fleet{programs: programs, consul: consul.start(t)}
 			server := f.start(t, "server")
 			f.await(t, "greeter", 1)
-			f.prints(t, "client", "http://greeter/greet/Ann", "^Hello, Ann!\n$")
-			f.prints(t, "httpclient", "http://greeter/greet/Ann", "^Hello, Ann!\nserved by greeter-.*, one of 1, in 1 try\n$")
+			f.prints(t, "^Hello, Ann!\n$", "client", "http://greeter/greet/Ann")
+			f.prints(t, "^Hello, Ann!\nserved by greeter-.*, one of 1, in 1 try\n$", "httpclient", "http://greeter/greet/Ann")
 
 			kit := f.start(t, "gokit")
 			f.await(t, "welcome", 1)
-			f.prints(t, "client", "http://welcome/welcome/Ann%20Lee", "^Welcome. Hello, Ann Lee!\n$")
+			f.prints(t, "^Welcome. Hello, Ann Lee!\n$", "client", "http://welcome/welcome/Ann%20Lee")
 
 			for _, p := range []*program{kit, server} {
 				p.stop(t)
@@ -75,28 +75,35 @@ func TestExamplesFindAndAskEachOther(t *testing.T) {
 }
 
 // fleet is the examples around one Consul.
-type fleet struct{ programs, consul string }
+type fleet struct {
+	programs, consul string
+	env              []string // of each program, besides Consul's address
+}
 
 func (f *fleet) command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	c := exec.CommandContext(ctx, filepath.Join(f.programs, name), args...)
-	c.Env = []string{"CONSUL_HTTP_ADDR=" + f.consul}
+	path := filepath.Join(f.programs, name)
+	if filepath.Ext(name) == ".py" {
+		path, args = "python3", append([]string{filepath.Join("python", name)}, args...)
+	}
+	c := exec.CommandContext(ctx, path, args...)
+	c.Env = append([]string{"CONSUL_HTTP_ADDR=" + f.consul}, f.env...)
 	return c
 }
 
 // prints runs a program and compares what it prints.
-func (f *fleet) prints(t *testing.T, name, url, want string) {
+func (f *fleet) prints(t *testing.T, want, name string, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	c := f.command(ctx, name, url)
+	c := f.command(ctx, name, args...)
 	var stderr bytes.Buffer
 	c.Stderr = &stderr
 	out, err := c.Output()
 	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, url, err, &stderr)
+		t.Fatalf("%s %q: %v\n%s", name, args, err, &stderr)
 	}
 	if !regexp.MustCompile(want).Match(out) {
-		t.Errorf("%s %s prints %q; want %q", name, url, out, want)
+		t.Errorf("%s %q prints %q; want %q", name, args, out, want)
 	}
 }
 
