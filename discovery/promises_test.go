@@ -9,7 +9,16 @@ import (
 )
 
 func TestEachTestThatThePromisesNameExists(t *testing.T) {
-	page, err := os.ReadFile("../docs/reference/promises.md")
+	for page, least := range map[string]int{"reference/promises.md": 45, "explanation/who-can-join.md": 20} {
+		testsExist(t, page, least)
+	}
+}
+
+// testsExist wants a page to name so many tests and rows of make faults, all of
+// which are there.
+func testsExist(t *testing.T, name string, least int) {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join("..", "docs", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -18,8 +27,8 @@ func TestEachTestThatThePromisesNameExists(t *testing.T) {
 		t.Fatal(err)
 	}
 	named := regexp.MustCompile("`([a-z0-9/]+)\\.([Tt]est[A-Za-z0-9]+)`|`faults ([a-z-]+)`").FindAllStringSubmatch(string(page), -1)
-	if len(named) < 45 {
-		t.Errorf("the page names %d tests; want 45 and more", len(named))
+	if len(named) < least {
+		t.Errorf("%s names %d tests; want %d and more", name, len(named), least)
 	}
 	for _, n := range named {
 		folder, test, row := n[1], n[2], n[3]
@@ -28,12 +37,12 @@ func TestEachTestThatThePromisesNameExists(t *testing.T) {
 		}
 		if row != "" {
 			if !strings.Contains(string(rows), `{name: "`+row+`"`) {
-				t.Errorf("there is no row %s of make faults", row)
+				t.Errorf("%s: there is no row %s of make faults", name, row)
 			}
 			continue
 		}
 		if !hasTest(t, filepath.Join("..", folder), test) {
-			t.Errorf("%s has no %s", folder, test)
+			t.Errorf("%s: %s has no %s", name, folder, test)
 		}
 	}
 }

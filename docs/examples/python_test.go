@@ -71,11 +71,11 @@ func pythonTakesPart(t *testing.T, consul, dns string) {
 	defer mesh.Close()
 
 	// One leaves while both are called: it says so, and no request is lost.
-	calling, stop := context.WithCancel(t.Context())
+	stop := make(chan struct{})
 	var callers sync.WaitGroup
 	drained := false
 	callers.Go(func() {
-		for calling.Err() == nil {
+		for {
 			s, err := mesh.Latest(t.Context(), "greeter")
 			if err != nil {
 				t.Error(err)
@@ -86,25 +86,31 @@ func pythonTakesPart(t *testing.T, consul, dns string) {
 			}
 			select {
 			case <-s.Superseded():
-			case <-calling.Done():
+			case <-stop:
+				return
 			}
 		}
 	})
 	served := make([]int, 4)
 	for n := range served {
 		callers.Go(func() {
-			for calling.Err() == nil {
+			for {
 				if body, err := get(t.Context(), mesh, "http://greeter/greet/Bob"); err != nil || body != "Hello, Bob, from Python!\n" {
 					t.Errorf("got %q and %v", body, err)
 					return
 				}
 				served[n]++
+				select {
+				case <-stop:
+					return
+				default:
+				}
 			}
 		})
 	}
 	leaver.stop(t)
 	f.await(t, "greeter", 1)
-	stop()
+	close(stop)
 	callers.Wait()
 	if !drained {
 		t.Error("it left without having said that it drains")
@@ -196,7 +202,7 @@ func (f *fleet) watch(t *testing.T, service string) news {
 	t.Cleanup(func() {
 		cancel()
 		<-read
-		command.Wait() // an error: it was killed
+		_ = command.Wait() // an error: it was killed
 	})
 	return lines
 }

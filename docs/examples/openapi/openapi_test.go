@@ -59,7 +59,7 @@ func TestGeneratedClientsFindTheServicesByTheMesh(t *testing.T) {
 			}
 			t.Cleanup(func() { mesh.Close() })
 			for name, handler := range map[string]http.Handler{"user": users(t), "order": orders(t, mesh.Client())} {
-				offer(ctx, t, mesh, name, handler)
+				offer(t, mesh, name, handler)
 			}
 
 			var out strings.Builder
@@ -210,7 +210,7 @@ func (d *described) compare(t *testing.T, line string) {
 }
 
 // offer serves a service until the test ends, and registers it.
-func offer(ctx context.Context, t *testing.T, mesh *discovery.Mesh, name string, handler http.Handler) {
+func offer(t *testing.T, mesh *discovery.Mesh, name string, handler http.Handler) {
 	t.Helper()
 	server := httptest.NewServer(httpmesh.RequireService(name, handler))
 	t.Cleanup(server.Close)
@@ -226,6 +226,8 @@ func offer(ctx context.Context, t *testing.T, mesh *discovery.Mesh, name string,
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	if err := registered.Wait(ctx); err != nil {
 		t.Fatal(err)
 	}
