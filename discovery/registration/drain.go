@@ -11,6 +11,9 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
 )
 
+// absentWithin bounds the wait for the catalog to lack what has left.
+const absentWithin = time.Second
+
 // beginDrain makes draining the word from now on, to be told at once, whatever
 // went on before.
 func (l *life) beginDrain() {
@@ -77,6 +80,7 @@ func (l *life) leave(ctx context.Context) {
 	for {
 		err := l.leaveOnce(ctx)
 		if err == nil {
+			l.awaitAbsence(ctx)
 			l.enter(StateDeregistered, "deregistered", nil)
 			return
 		}
@@ -84,6 +88,27 @@ func (l *life) leave(ctx context.Context) {
 		if ctx.Err() != nil || consul.Pause(ctx, time.Until(wait.until), nil) != nil {
 			l.closed = fmt.Errorf("deregister %s: %w", l.cfg.ID, err)
 			l.enter(StateDeregistered, "left without deregistering: "+err.Error(), err)
+			return
+		}
+	}
+}
+
+// awaitAbsence waits until the catalog lacks the entry, for as long as absentWithin.
+// The agent answers a deregistration before it has told the servers: a Consul that is
+// stopped in between comes back with an instance that is gone.
+func (l *life) awaitAbsence(ctx context.Context) {
+	l.agent.hurry()
+	bound := time.NewTimer(absentWithin)
+	defer bound.Stop()
+	for {
+		if s := l.agent.sight(); s.err != nil || s.entries[l.cfg.ID] == nil {
+			return
+		}
+		select {
+		case <-l.news:
+		case <-bound.C:
+			return
+		case <-ctx.Done():
 			return
 		}
 	}

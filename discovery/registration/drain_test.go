@@ -368,3 +368,26 @@ func TestDeregisteredStaysGone(t *testing.T) {
 		}
 	})
 }
+
+// TestLeavingWaitsUntilTheCatalogLacksTheEntry has a catalog that is told of the
+// deregistration later than the agent, or not at all.
+func TestLeavingWaitsUntilTheCatalogLacksTheEntry(t *testing.T) {
+	for _, c := range []struct{ told, want time.Duration }{
+		{300 * time.Millisecond, 300 * time.Millisecond},
+		{time.Hour, absentWithin},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			news := make(chan struct{}, 1)
+			agent := &Agent{lives: map[string]chan<- struct{}{"a": news}}
+			agent.publish(sight{entries: map[string]*api.AgentService{"a": {}, "b": {}}})
+			timer := time.AfterFunc(c.told, func() { agent.publish(sight{entries: map[string]*api.AgentService{"b": {}}}) })
+			defer timer.Stop()
+			l := &life{Registration: &Registration{cfg: Config{ID: "a"}, agent: agent, news: news}}
+			began := time.Now()
+			l.awaitAbsence(t.Context())
+			if took := time.Since(began); took != c.want {
+				t.Errorf("told after %v: waited %v; want %v", c.told, took, c.want)
+			}
+		})
+	}
+}
