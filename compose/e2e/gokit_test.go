@@ -16,9 +16,9 @@ import (
 )
 
 // testStockGoKitClientFindsAndCallsAllOrders uses go-kit's own client of Consul, which knows nothing of us:
-// what we register is what others expect. The containers' addresses are reached from this host, as Linux does.
+// what we register is what others expect. The tag is that of the port it can speak to. The containers' addresses are reached from this host, as Linux does.
 func testStockGoKitClientFindsAndCallsAllOrders(t *testing.T, m *mesh) {
-	instancer := kitconsul.NewInstancer(kitconsul.NewClient(m.consul), log.NewNopLogger(), "order", nil, true)
+	instancer := kitconsul.NewInstancer(kitconsul.NewClient(m.consul), log.NewNopLogger(), "order", []string{"http"}, true)
 	defer instancer.Stop()
 	factory := func(instance string) (endpoint.Endpoint, io.Closer, error) {
 		return func(ctx context.Context, _ any) (any, error) {

@@ -208,35 +208,36 @@ func (r *Rig) ID(ctx context.Context, c fleet.Container) (string, error) {
 // checks, all passing.
 func (r *Rig) Passing(ctx context.Context, want map[string]int) error {
 	var errs []error
-	check := func(service, protocol, filter string, n int) error {
-		es, err := r.entries(ctx, service, filter)
-		if err != nil {
-			return err
-		}
-		passing := 0
-		for _, e := range es {
-			own := 0
-			for _, c := range e.Checks {
-				if c.ServiceID == e.Service.ID {
-					own++
-				}
-			}
-			if own >= 2 && e.Checks.AggregatedStatus() == api.HealthPassing {
-				passing++
-			}
-		}
-		if len(es) != n || passing != n {
-			return fmt.Errorf("%s has %d entries for %s, %d of them passing with both checks; want %d", service, len(es), protocol, passing, n)
-		}
-		return nil
-	}
 	for service, n := range want {
-		errs = append(errs, check(service, "http", `"grpc" not in Service.Tags`, n))
+		errs = append(errs, r.passing(ctx, service, "http", `"grpc" not in Service.Tags`, n))
 		if service == "user" || service == "order" {
-			errs = append(errs, check(service, "grpc", `"grpc" in Service.Tags`, n))
+			errs = append(errs, r.passing(ctx, service, "grpc", `"grpc" in Service.Tags`, n))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (r *Rig) passing(ctx context.Context, service, protocol, filter string, want int) error {
+	es, err := r.entries(ctx, service, filter)
+	if err != nil {
+		return err
+	}
+	passing := 0
+	for _, e := range es {
+		own := 0
+		for _, c := range e.Checks {
+			if c.ServiceID == e.Service.ID {
+				own++
+			}
+		}
+		if own >= 2 && e.Checks.AggregatedStatus() == api.HealthPassing {
+			passing++
+		}
+	}
+	if len(es) != want || passing != want {
+		return fmt.Errorf("%s has %d entries for %s, %d of them passing with both checks; want %d", service, len(es), protocol, passing, want)
+	}
+	return nil
 }
 
 // Leader is an error unless Consul answers and has one.
