@@ -1,7 +1,7 @@
 // Package grpcmesh lets gRPC clients and servers join the mesh.
 //
 //	conn, err := grpcmesh.NewClient(mesh, "order", grpcmesh.ClientConfig{})
-//	orders := orderv1.NewOrdersClient(conn)
+//	orders := orderv1.NewOrderServiceClient(conn)
 //
 // # Clients
 //
