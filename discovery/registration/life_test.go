@@ -250,7 +250,8 @@ func TestTriesAreSpacedByWhatWentWrong(t *testing.T) {
 		{"429", "", consultest.Fail(http.StatusTooManyRequests, "too many connections"), 4, 30},
 		{"403", "", consultest.Fail(http.StatusForbidden, "Permission denied"), 4, 30},
 		{"500", "", consultest.Fail(http.StatusInternalServerError, "No cluster leader"), 4, 30},
-		{"403 of the agent", "/v1/agent/", consultest.Fail(http.StatusForbidden, "Permission denied"), 4, 40},
+		// A look is three reads here: the leader, who the agent is, and whose our checks are.
+		{"403 of the agent", "/v1/agent/", consultest.Fail(http.StatusForbidden, "Permission denied"), 4, 75},
 		// The entry that is there is watched meanwhile: two answers each 750ms.
 		{"403 to register", registerPath, consultest.Fail(http.StatusForbidden, "Permission denied"), 0, 200},
 		{"HTML", "", consultest.HTML(), 4, 60},
