@@ -32,7 +32,8 @@ var rooms = []struct {
 	{room: "internal/clip", may: []string{}},
 	{room: "internal/logtest", may: []string{}},
 	{room: "internal/nettest", may: []string{}},
-	{room: "internal/problem", may: []string{}},
+	{room: "internal/grpcwire", may: []string{}},
+	{room: "internal/problem", may: []string{"internal/grpcwire"}},
 	{room: "internal/tlstest", may: []string{}},
 	{room: "discovery/catalog", may: []string{"internal/clip"}},
 	{room: "discovery/outcome", may: []string{}},
@@ -40,7 +41,7 @@ var rooms = []struct {
 	{room: "discovery/balancer", may: []string{"internal/clip", "discovery/catalog", "discovery/outcome", "discovery/outlier"}},
 	{room: "discovery/failover", may: []string{"internal/clip", "discovery/catalog"}},
 	{room: "discovery/internal/tries", may: []string{"internal/clip", "discovery/catalog", "discovery/outcome", "discovery/outlier", "discovery/balancer"}},
-	{room: "discovery/httpmesh", may: []string{"internal/clip", "internal/problem", "discovery/catalog", "discovery/outcome", "discovery/outlier", "discovery/balancer", "discovery/internal/tries"}},
+	{room: "discovery/httpmesh", may: []string{"internal/clip", "internal/grpcwire", "internal/problem", "discovery/catalog", "discovery/outcome", "discovery/outlier", "discovery/balancer", "discovery/internal/tries"}},
 	{room: "discovery/mtls", may: []string{"internal/clip"}},
 	{room: "discovery/internal/consul", mayNot: []string{
 		"discovery", "discovery/catalog", "discovery/balancer", "discovery/watch", "discovery/registration", "discovery/httpmesh", "discovery/kitmesh",

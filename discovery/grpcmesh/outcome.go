@@ -98,20 +98,17 @@ func (a *attempt) statusCode(s *status.Status) (code outcome.Code, final bool) {
 		if said && !final {
 			return outcome.Overload, false
 		}
-		return outcome.Busy, final
+		return outcome.OfGRPC(uint32(s.Code())), final
 	case codes.DeadlineExceeded:
 		if !a.call.Limit.IsZero() && time.Until(a.call.Limit) < clockSlack {
 			return a.callerCode(), false // the server's clock was first
 		}
-		return outcome.GatewayTimeout, false
-	case codes.Unknown, codes.Internal, codes.DataLoss, codes.Canceled:
-		return outcome.Error, false
 	case codes.Unimplemented:
 		if a.Lease.Endpoint().Instance().Missing() {
 			return outcome.Foreign, false // its address may be another server's
 		}
 	}
-	return outcome.OK, false // any other answer
+	return outcome.OfGRPC(uint32(s.Code())), false
 }
 
 // clockSlack is how long before the caller's deadline a server may see it over: it
@@ -135,7 +132,7 @@ func unavailable(s *status.Status) outcome.Code {
 			}
 		}
 	}
-	return outcome.Gateway
+	return outcome.OfGRPC(uint32(s.Code()))
 }
 
 // comeAgain is how long an answer wants its caller to wait, by the trailer or by a

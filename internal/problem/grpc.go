@@ -39,12 +39,6 @@ var grpcCodes = map[int]int{
 	http.StatusGatewayTimeout:              grpcDeadlineExceeded,
 }
 
-// isGRPC reports whether a request is a call of gRPC, which can't read a problem.
-func isGRPC(r *http.Request) bool {
-	rest, ok := strings.CutPrefix(strings.ToLower(r.Header.Get("Content-Type")), "application/grpc")
-	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
-}
-
 // writeStatus sends the problem as gRPC's "Trailers-Only": a status in the header of an
 // answer without a body.
 func writeStatus(w http.ResponseWriter, p Problem) {

@@ -18,6 +18,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/rollcall-mesh/rollcall/internal/grpcwire"
 )
 
 // ContentType is the media type of a problem as JSON (RFC 9457, section 3).
@@ -143,7 +145,7 @@ func Write(w http.ResponseWriter, r *http.Request, p *Problem) {
 	if whole.Instance == "" {
 		whole.Instance = r.URL.EscapedPath()
 	}
-	if isGRPC(r) {
+	if grpcwire.Is(r.Header) { // which can't read a problem
 		writeStatus(w, whole)
 		return
 	}
