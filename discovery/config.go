@@ -152,6 +152,7 @@ func (c Config) validate() error {
 		what string
 	}{
 		{c.HTTP.Source != nil, "HTTP.Source is set; want Source"},
+		{c.HTTP.GRPC != nil, "HTTP.GRPC is set; want Source"},
 		{c.HTTP.Trace != nil, "HTTP.Trace is set; want Trace.HTTP"},
 		{c.TLS.Trace != nil, "TLS.Trace is set; want Trace.TLS"},
 		{c.TLS.Log != nil, "TLS.Log is set; want Log"},

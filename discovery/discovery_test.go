@@ -183,6 +183,7 @@ func TestOpenNamesTheWrongSetting(t *testing.T) {
 		{"watch beside a source", discovery.Config{Source: &source, Watch: watch.Config{StaleFor: time.Second}}, "Watch is set beside Source"},
 		{"first answer beside a source", discovery.Config{Source: &source, InitialFetchTimeout: 1}, "InitialFetchTimeout is set beside Source"},
 		{"source of a room", discovery.Config{HTTP: httpmesh.Config{Source: &source}}, "HTTP.Source is set; want Source"},
+		{"source of gRPC", discovery.Config{HTTP: httpmesh.Config{GRPC: &source}}, "HTTP.GRPC is set; want Source"},
 		{"trace of a room", discovery.Config{HTTP: httpmesh.Config{Trace: &httpmesh.Trace{}}}, "HTTP.Trace is set; want Trace.HTTP"},
 		{"watch's trace", discovery.Config{Watch: watch.Config{Trace: &watch.Trace{}}}, "Watch.Trace is set; want Trace.Watch"},
 		{"trace of TLS", discovery.Config{TLS: mtls.Config{Trace: &mtls.Trace{}}}, "TLS.Trace is set; want Trace.TLS"},

@@ -106,7 +106,7 @@ func (m *Mesh) begin(s catalog.Selection) (*Mesh, error) {
 func (m *Mesh) send(selection func(service string) catalog.Selection) error {
 	m.selection = selection
 	m.latest = m.Source(catalog.HTTP)
-	m.sending.Source = m.latest
+	m.sending.Source, m.sending.GRPC = m.latest, m.Source(catalog.GRPC)
 	var err error
 	if m.transport, err = httpmesh.New(m.sending); err != nil {
 		return fmt.Errorf("discovery: %w", err)

@@ -34,6 +34,7 @@ type attempt struct {
 	reused       bool
 
 	// How it ended. The first three are guarded by the exchange's lock.
+	call     *callAnswer    // nil: no answer to a call of gRPC
 	index    int            // in Report.Tries
 	over     bool           // its answer's body has ended
 	accepted bool           // its answer is the caller's
@@ -57,7 +58,12 @@ func (a *attempt) Base() *tries.Try { return &a.Try }
 func (a *attempt) Answered() bool { return a.resp != nil }
 
 // ComeAgain is the answer's Retry-After.
-func (a *attempt) ComeAgain(now time.Time) time.Duration { return retryAfter(a.resp.Header, now) }
+func (a *attempt) ComeAgain(now time.Time) time.Duration {
+	if a.call != nil {
+		return max(a.call.status.Wait, 0)
+	}
+	return retryAfter(a.resp.Header, now)
+}
 
 // Send makes the try, and notes how it ended.
 func (a *attempt) Send() {
@@ -84,14 +90,19 @@ func (a *attempt) Send() {
 	}
 	status := 0
 	if err == nil {
-		status, a.resp, a.Code = resp.StatusCode, resp, a.answerCode(resp)
+		status, a.resp = resp.StatusCode, resp
+		if x.to.grpc {
+			own := *resp // see peekedBody
+			a.resp = &own
+		}
+		a.Code = a.answerCode(resp)
 		if a.conn != nil && a.conn.tls != nil {
-			resp.TLS = a.conn.tls
+			a.resp.TLS = a.conn.tls
 		}
 		a.leaf.heard.Store(int64(a.leaf.network.since()))
 		if err = a.refused(); err != nil {
+			_ = a.resp.Body.Close()
 			a.resp = nil
-			_ = resp.Body.Close()
 		}
 	} else {
 		a.Code = a.errorCode(err)
@@ -105,12 +116,17 @@ func (a *attempt) Send() {
 		}
 		a.done(latency)
 	}
+	if x.to.grpc && a.Code.Row().Again != outcome.Never {
+		x.body.settle()
+	}
 	x.note(a, Try{Instance: a.Lease.Endpoint().Instance(), Outcome: a.Code, Status: status, Latency: latency, Err: a.err})
 }
 
 // refused returns why an answer is none.
 func (a *attempt) refused() error {
 	switch {
+	case a.call != nil && a.call.broken != nil:
+		return a.call.broken
 	case a.Code == outcome.Foreign:
 		return errForeign
 	case a.resp.StatusCode == http.StatusSwitchingProtocols && a.Code == outcome.Error:
@@ -192,7 +208,7 @@ func (a *attempt) done(latency time.Duration) {
 	}
 	if a.Code == outcome.Silent {
 		r.Latency = max(a.silence(), a.x.t.rules.Patience)
-		if s, ok := a.leaf.pool.(*secure); ok && a.stream != nil && !a.heard() {
+		if s, ok := a.leaf.pool.(*http2Pool); ok && a.stream != nil && !a.heard() {
 			s.abandon(a.stream.on)
 		}
 	}
@@ -206,7 +222,11 @@ func (a *attempt) done(latency time.Duration) {
 
 // wrap lets the end of the response's body end the try.
 func (a *attempt) wrap(latency time.Duration) {
-	load := a.Lease.Answered(a.result(a.Code, latency))
+	first := a.result(a.Code, latency)
+	if a.call != nil && !a.call.known {
+		first.Code = outcome.None // its end says what it is
+	}
+	load := a.Lease.Answered(first)
 	finish := func(err error) {
 		code := outcome.None // the caller closed it
 		switch {
@@ -214,6 +234,9 @@ func (a *attempt) wrap(latency time.Duration) {
 			code = outcome.OK
 		case err != nil && a.ctx.Err() == nil && !a.x.t.isClosed():
 			code = outcome.BodyBroken
+		}
+		if a.call != nil && !a.call.known {
+			code = a.endCode(code)
 		}
 		r := a.result(code, 0)
 		a.Cancel(nil)

@@ -21,6 +21,7 @@ import (
 type payload struct {
 	r       *http.Request
 	once    *tryBody // of the latest try, if the body can't be had again
+	kept    *kept    // what was read of it; nil: it is not kept
 	started bool
 }
 
@@ -37,8 +38,12 @@ func (p *payload) next() (*tryBody, error) {
 	if !p.some() {
 		return nil, nil
 	}
-	b := &tryBody{inner: p.r.Body, want: p.r.ContentLength}
+	b := &tryBody{inner: p.r.Body, want: p.r.ContentLength, kept: p.kept}
 	switch {
+	case p.kept.isWhole():
+		p.once, b.kept = nil, nil
+		b.inner = p.kept.again()
+		b.state.Store(bodyPassed)
 	case p.r.GetBody == nil:
 		p.once = b
 	case first:
@@ -84,12 +89,12 @@ var (
 
 // left reports whether the body could be sent once more, as far as can be seen.
 func (p *payload) left() bool {
-	return p.once == nil || p.once.state.Load()&(bodyRead|bodyTaken) == 0
+	return p.once == nil || p.once.state.Load()&(bodyRead|bodyTaken) == 0 || p.kept.isWhole()
 }
 
 // again reports whether the body can be sent once more, and takes it from the
 // try before.
-func (p *payload) again() bool { return p.once == nil || p.once.take() }
+func (p *payload) again() bool { return p.once == nil || p.once.take() || p.kept.isWhole() }
 
 // abandon closes the body unless a try does.
 func (p *payload) abandon() {
@@ -113,6 +118,7 @@ type tryBody struct {
 	inner io.ReadCloser
 	want  int64 // its length as the request says it; 0 or less: it does not
 	plain bool  // it is in memory, and is sent without being watched
+	kept  *kept // nil: what is read is not kept
 	got   atomic.Int64
 	state atomic.Uint32
 	err   atomic.Pointer[error]
@@ -131,12 +137,17 @@ const (
 var errTaken = errors.New("the try is over")
 
 func (b *tryBody) Read(p []byte) (int, error) {
-	if b.state.Or(bodyRead)&bodyTaken != 0 {
+	if b.kept != nil {
+		b.kept.reading.Lock()
+		defer b.kept.reading.Unlock()
+	}
+	if old := b.state.Or(bodyRead); old&bodyTaken != 0 || b.kept != nil && old&bodyClosed != 0 {
 		return 0, errTaken
 	}
 	n, err := b.inner.Read(p)
 	whole := errors.Is(err, io.EOF)
 	fault := b.misfit(b.got.Add(int64(n)), whole)
+	b.kept.add(p[:n], err)
 	switch {
 	case fault != nil:
 	case whole:
@@ -186,6 +197,9 @@ func (b *tryBody) finished() bool {
 
 func (b *tryBody) Close() error {
 	if old := b.state.Or(bodyClosed); old&bodyTaken == 0 && old&(bodyRead|bodyPassed) != 0 {
+		if b.kept != nil {
+			b.kept.rest(b.inner)
+		}
 		return b.end()
 	}
 	return nil

@@ -25,6 +25,9 @@ var (
 
 // answerCode says what an answer is.
 func (a *attempt) answerCode(resp *http.Response) outcome.Code {
+	if a.x.to.grpc && resp.StatusCode == http.StatusOK {
+		return a.begunCode(resp)
+	}
 	status, reason := resp.StatusCode, resp.Header.Get(ReasonHeader)
 	switch {
 	case a.foreign(resp):
@@ -104,10 +107,11 @@ func (a *attempt) errorCode(err error) outcome.Code {
 // neither.
 func (a *attempt) callerCode() outcome.Code {
 	ctx := a.x.r.Context()
+	late := errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(context.Cause(ctx), context.DeadlineExceeded)
 	switch {
-	case a.silent() && !a.x.Raced.Load():
+	case a.silent() && !a.x.Raced.Load() && (late || !a.x.to.grpc): // a stream that is left may have had nothing to say
 		return outcome.Silent
-	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.Is(context.Cause(ctx), context.DeadlineExceeded):
+	case late:
 		return outcome.Timeout
 	}
 	return outcome.Canceled

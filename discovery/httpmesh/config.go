@@ -17,6 +17,9 @@ import (
 type Config struct {
 	// Source says which instances offer a service. Required.
 	Source catalog.Source
+	// GRPC says which instances calls of gRPC go to. nil means those of Source that
+	// speak it (catalog.GRPC).
+	GRPC catalog.Source
 	// Policy chooses among the instances. nil means balancer.PeakEWMA.
 	Policy balancer.Policy
 	// Outliers says which instances are ejected for failing. nil means the
@@ -65,8 +68,8 @@ type Config struct {
 	TLS func(service string) *tls.Config
 	// MaxStreams is how many requests at once share one HTTP/2 connection to an
 	// instance; with that many, or with as many as the instance allows, another
-	// connection is made. HTTP/2 is spoken over TLS, to the instances that offer it.
-	// 0 means 100, negative means HTTP/1.1 to all. More saves connections; fewer
+	// connection is made. HTTP/2 is spoken over TLS, to the instances that offer it, and
+	// for gRPC. 0 means 100, negative means HTTP/1.1 for all but gRPC, which has 100. More saves connections; fewer
 	// takes less along with one that breaks.
 	MaxStreams int
 	// Outside are hosts that are not in the mesh: "example.com", "*.example.com" for
@@ -98,6 +101,9 @@ func (c Config) filled() (Config, error) {
 	var wrong []error
 	if c.Source == nil {
 		wrong = append(wrong, errors.New("httpmesh: Source is nil; want a catalog.Source"))
+	}
+	if c.GRPC == nil && c.Source != nil {
+		c.GRPC = catalog.Select(c.Source, catalog.Selection{Protocol: catalog.GRPC})
 	}
 	if c.DialTimeout < 0 {
 		wrong = append(wrong, fmt.Errorf("httpmesh: DialTimeout is %v; want more than 0, or 0 for %v", c.DialTimeout, defaultDialTimeout))

@@ -19,7 +19,7 @@ type exchange struct {
 	tries.Call[*attempt]
 	t       *Transport
 	r       *http.Request
-	secure  bool // its URL says https
+	to      routeKey
 	upgrade bool // it asks for another protocol
 	body    *payload
 	start   time.Time
@@ -27,7 +27,7 @@ type exchange struct {
 }
 
 func newExchange(t *Transport, r *http.Request, to routeKey) *exchange {
-	x := &exchange{t: t, r: r, secure: to.secure, body: &payload{r: r}, start: time.Now(), report: &Report{Service: to.service, Method: r.Method}}
+	x := &exchange{t: t, r: r, to: to, body: &payload{r: r}, start: time.Now(), report: &Report{Service: to.service, Method: r.Method}}
 	if r.Method == "" {
 		x.report.Method = http.MethodGet
 	}
@@ -41,7 +41,7 @@ func newExchange(t *Transport, r *http.Request, to routeKey) *exchange {
 		x.Group = outcome.Unsafe
 	}
 	x.Repeatable = x.Group == outcome.Safe || r.Header.Get(keyHeader) != ""
-	x.upgrade = upgrades(r.Header)
+	x.upgrade = !to.grpc && upgrades(r.Header)
 	x.Prefer, _ = r.Context().Value(preferenceKey{}).(*balancer.Preference)
 	x.Limit, _ = r.Context().Deadline()
 	if said, ok := r.Header[TimeoutHeader]; ok {
@@ -49,18 +49,25 @@ func newExchange(t *Transport, r *http.Request, to routeKey) *exchange {
 			x.Limit = x.start.Add(wait)
 		}
 	}
+	if to.grpc {
+		x.call()
+	}
 	return x
 }
 
 // Begin prepares the next try. An error says that there is none.
 func (x *exchange) Begin(beside bool) (*attempt, outcome.Code, error) {
-	x.t.cfg.Source.KeepAlive(x.report.Service)
-	snapshot, err := x.t.cfg.Source.Latest(x.Ctx, x.report.Service)
+	source := x.t.cfg.Source
+	if x.to.grpc {
+		source = x.t.cfg.GRPC
+	}
+	source.KeepAlive(x.report.Service)
+	snapshot, err := source.Latest(x.Ctx, x.report.Service)
 	if err != nil {
 		return nil, x.SourceCode(err), err
 	}
 	now := time.Now()
-	route := x.t.route(snapshot, x.secure, now)
+	route := x.t.route(snapshot, x.to, now)
 	x.Lock()
 	defer x.Unlock()
 	x.report.Proven, _ = snapshot.Freshness()
@@ -95,9 +102,10 @@ func (x *exchange) Left() bool { return x.body.left() }
 func (x *exchange) Again() bool { return x.body.again() }
 
 // mayTry reports whether TryTimeout holds for the request at all: it must be one
-// that can be sent again whatever has become of it.
+// that can be sent again whatever has become of it. A call of gRPC may be a stream,
+// which is silent for as long as it likes.
 func (x *exchange) mayTry() bool {
-	return x.t.cfg.TryTimeout > 0 && !x.body.single() && !x.upgrade && x.Repeatable
+	return x.t.cfg.TryTimeout > 0 && !x.body.single() && !x.upgrade && !x.to.grpc && x.Repeatable
 }
 
 // header returns what a try sends. The values are shared with the caller's
@@ -111,6 +119,9 @@ func (x *exchange) header() http.Header {
 	delete(h, TimeoutHeader)
 	if !x.Limit.IsZero() {
 		h[TimeoutHeader] = []string{timeoutValue(time.Until(x.Limit))}
+	}
+	if x.to.grpc {
+		x.callHeader(h)
 	}
 	stripH2C(h)
 	return h
@@ -147,6 +158,7 @@ func (x *exchange) failure(a *attempt) error {
 // accept makes the response the caller's.
 func (x *exchange) accept(a *attempt) *http.Response {
 	a.body.pass()
+	x.body.forget()
 	a.resp.Request = x.r
 	x.report.Tries[a.index].Used = true
 	x.tell(a.Code)

@@ -129,9 +129,9 @@ func (n *network) close() {
 const dialPatience = 10
 
 // dial connects, and shakes hands if there is a config for that, for as long as
-// dialPatience says. A failure that is the address's, and not the end of ctx or
+// dialPatience says. HTTP/2 is spoken if that is chosen, or if http2 says so. A failure that is the address's, and not the end of ctx or
 // close, is a *dialError.
-func (n *network) dial(parent context.Context, addr string, secure *tls.Config) (*conn, error) {
+func (n *network) dial(parent context.Context, addr string, secure *tls.Config, http2 bool) (*conn, error) {
 	ctx, cancel := context.WithTimeout(parent, dialPatience*n.timeout)
 	defer cancel()
 	dialing := &ctx
@@ -139,7 +139,7 @@ func (n *network) dial(parent context.Context, addr string, secure *tls.Config) 
 		return nil, catalog.ErrClosed
 	}
 	defer n.remove(dialing)
-	c, err := n.connect(ctx, addr, secure)
+	c, err := n.connect(ctx, addr, secure, http2)
 	if err != nil {
 		if parent.Err() != nil || errors.Is(ctx.Err(), context.Canceled) {
 			return nil, err
@@ -155,8 +155,10 @@ func (n *network) dial(parent context.Context, addr string, secure *tls.Config) 
 	return c, nil
 }
 
+var errNoHTTP2 = errors.New("it has not chosen HTTP/2, which gRPC needs")
+
 // connect does what dial says, and returns any error as it is.
-func (n *network) connect(ctx context.Context, addr string, secure *tls.Config) (*conn, error) {
+func (n *network) connect(ctx context.Context, addr string, secure *tls.Config, http2 bool) (*conn, error) {
 	raw, err := n.dialer(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
@@ -171,7 +173,12 @@ func (n *network) connect(ctx context.Context, addr string, secure *tls.Config) 
 		_ = raw.Close()
 		return nil, catalog.ErrClosed
 	}
-	if c.tls != nil && c.tls.NegotiatedProtocol == alpnHTTP2 {
+	chosen := c.tls != nil && c.tls.NegotiatedProtocol == alpnHTTP2
+	if http2 && secure != nil && !chosen {
+		_ = c.Close()
+		return nil, &handshakeError{errNoHTTP2}
+	}
+	if http2 || chosen {
 		if err := n.multiplex(ctx, c, addr); err != nil {
 			_ = c.Close()
 			return nil, err

@@ -19,10 +19,12 @@ import (
 )
 
 // routeKey names a route: those that speak TLS and those that don't are instances
-// of their own, and their health tells nothing of each other.
+// of their own, as those that speak gRPC are, and their health tells nothing of each
+// other.
 type routeKey struct {
 	service string
 	secure  bool // https
+	grpc    bool // calls of gRPC
 }
 
 // route is how one service is reached: its balancer, and a leaf for each of its
@@ -123,7 +125,7 @@ func (r *route) closeIdleConnections() {
 	}
 }
 
-// pool is the connections to one endpoint: an *http.Transport, or a secure.
+// pool is the connections to one endpoint: an *http.Transport, or an http2Pool.
 type pool interface {
 	http.RoundTripper
 	CloseIdleConnections()
@@ -160,21 +162,21 @@ func newLeaf(e *balancer.Endpoint, r *route) *leaf {
 	http1.SetHTTP1(true)
 	plain := r.network.transport(http1)
 	plain.MaxIdleConnsPerHost = maxIdle
-	if !r.key.secure {
-		plain.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return l.dial(ctx, nil) }
+	if !r.key.secure && !r.key.grpc {
+		plain.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return l.dial(ctx, nil, false) }
 		l.pool = plain
 		return l
 	}
-	s := newSecure(l, r, plain)
+	s := newHTTP2Pool(l, r, plain)
 	plain.DialTLSContext = s.dial
 	l.pool = s
 	return l
 }
 
-// dial makes a connection, of TLS if there is a config for it. It may go on when
+// dial makes a connection, of TLS if there is a config for it; see network.dial. It may go on when
 // the request that it was begun for has gone elsewhere, and what comes of it is
 // kept; so what became of it is told here, and not by the request.
-func (l *leaf) dial(ctx context.Context, secure *tls.Config) (net.Conn, error) {
+func (l *leaf) dial(ctx context.Context, secure *tls.Config, http2 bool) (net.Conn, error) {
 	n := l.network
 	group := outcome.Safe
 	a, _ := ctx.Value(attemptKey{}).(*attempt)
@@ -194,7 +196,7 @@ func (l *leaf) dial(ctx context.Context, secure *tls.Config) (net.Conn, error) {
 			a.stall()
 		}
 	})
-	c, err := n.dial(ctx, l.addr, secure)
+	c, err := n.dial(ctx, l.addr, secure, http2)
 	if !timer.Stop() {
 		l.stalled.Add(-1) // or will have been added
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/internal/tries"
 	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 	"github.com/rollcall-mesh/rollcall/discovery/outlier"
+	"github.com/rollcall-mesh/rollcall/internal/grpcwire"
 )
 
 // Transport is an http.RoundTripper for URLs that name a service. Use New, and
@@ -65,7 +66,8 @@ func New(cfg Config) (*Transport, error) {
 // empty becomes the service's name. The response's Request is r.
 //
 // An https URL goes to the instances whose entries say that they speak TLS, an http
-// URL to the others. A request that no instance answered gives an *Error. One whose
+// URL to the others. A call of gRPC, which is known by its content type, goes to those
+// of Config.GRPC. A request that no instance answered gives an *Error. One whose
 // URL names no service (a port, a dot, an address, localhost), has a user, or another
 // scheme is refused with a plain error that says so, unless its host is one of
 // Config.Outside.
@@ -78,6 +80,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		closeBody(r)
 		return nil, err
 	}
+	to.grpc = grpcwire.Is(r.Header)
 	x := newExchange(t, r, to)
 	if !t.enter() {
 		return x.fail(outcome.Closed, fmt.Errorf("send to %s: %w", to.service, catalog.ErrClosed))
@@ -102,7 +105,7 @@ func keyOf(r *http.Request) (routeKey, error) {
 		problem = "has a user; want none"
 	default:
 		if problem = notService(u.Host); problem == "" {
-			return routeKey{u.Host, u.Scheme == "https"}, nil
+			return routeKey{service: u.Host, secure: u.Scheme == "https"}, nil
 		}
 	}
 	return routeKey{}, fmt.Errorf("httpmesh: URL %s %s", u.Redacted(), problem)
@@ -128,8 +131,8 @@ func (t *Transport) leave() {
 
 // route returns the way to a service. One without an instance has none that is
 // kept: names taken from requests must not cost memory.
-func (t *Transport) route(s *catalog.Snapshot, secure bool, now time.Time) *route {
-	key := routeKey{s.Service(), secure}
+func (t *Transport) route(s *catalog.Snapshot, key routeKey, now time.Time) *route {
+	key.service = s.Service()
 	found, ok := t.routes.Load(key)
 	if !ok {
 		fresh := t.newRoute(key, now)
@@ -195,11 +198,12 @@ func (t *Transport) follow(r *route, s *catalog.Snapshot) {
 func (t *Transport) Config() Config { return t.cfg }
 
 // Balancers returns the balancers of a service: one of the instances that http URLs
-// go to, one of those for https. There is none of those that were never asked for,
+// go to, one of those for https, and two more of those that calls of gRPC go to. There is none of those that were never asked for,
 // and of a service without an instance.
 func (t *Transport) Balancers(service string) (all []*balancer.Balancer) {
-	for _, secure := range []bool{false, true} {
-		if r, ok := t.routes.Load(routeKey{service, secure}); ok {
+	for _, key := range [...]routeKey{{}, {secure: true}, {grpc: true}, {secure: true, grpc: true}} {
+		key.service = service
+		if r, ok := t.routes.Load(key); ok {
 			all = append(all, r.(*route).balancer)
 		}
 	}
@@ -219,7 +223,7 @@ func (t *Transport) BalancerFor(ctx context.Context, service string, tls bool) (
 	if err != nil {
 		return nil, err
 	}
-	return t.route(s, tls, time.Now()).balancer, nil
+	return t.route(s, routeKey{secure: tls}, time.Now()).balancer, nil
 }
 
 // Patience is how long a silence lasts that counts as the instance's failure; see

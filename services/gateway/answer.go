@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 	"github.com/rollcall-mesh/rollcall/observability/logging"
 	"github.com/rollcall-mesh/rollcall/services/internal/web"
 )
@@ -37,12 +38,12 @@ func answered(resp *http.Response) error {
 	x := exchangeOf(resp.Request.Context())
 	x.clock.stop()
 	x.length = resp.ContentLength
-	switch resp.StatusCode {
-	case http.StatusMisdirectedRequest:
+	switch {
+	case x.report.Outcome == outcome.Misdirected:
 		// Each address that was tried belongs to another service by now. The
 		// client asked for nothing wrong, so it is not told 421.
 		return errMisdirected
-	case http.StatusSwitchingProtocols:
+	case resp.StatusCode == http.StatusSwitchingProtocols:
 		// httputil.ReverseProxy refuses it too, and leaves the connection open.
 		if !x.mayBecome(resp.Header) {
 			return errUnasked

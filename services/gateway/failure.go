@@ -76,6 +76,9 @@ func (x *exchange) problem(err, cause error) *problem.Problem {
 	}
 	switch failure.Report.Outcome {
 	case outcome.NoInstance:
+		if x.grpc {
+			return say(http.StatusServiceUnavailable, "has no instance that speaks gRPC and can serve")
+		}
 		return say(http.StatusServiceUnavailable, "has no instance that can serve")
 	case outcome.Unreachable, outcome.Untrusted, outcome.WrongScheme, outcome.Stalled, outcome.Unsent, outcome.Misdirected, outcome.Foreign:
 		return say(http.StatusServiceUnavailable, "can't be reached")

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
+	"github.com/rollcall-mesh/rollcall/internal/grpcwire"
 	"github.com/rollcall-mesh/rollcall/internal/problem"
 	"github.com/rollcall-mesh/rollcall/observability/logging"
 	"github.com/rollcall-mesh/rollcall/services/gateway/routing"
@@ -32,7 +33,8 @@ type Config struct {
 	// does. Required.
 	Transport http.RoundTripper
 	// AnswerTimeout is how long a service may take from the last piece of the
-	// request to the header of its answer, all tries together. 0 means 10s.
+	// request to the header of its answer, all tries together. 0 means 10s. A call
+	// of gRPC has the time that it says instead, to its end; without it any.
 	AnswerTimeout time.Duration
 	// Learned returns the routes that services claim, of which those that Handler
 	// is given get nothing. nil means that there are none.
@@ -140,6 +142,7 @@ type exchange struct {
 	learned *routing.Table
 	client  client // who asks
 	service string
+	grpc    bool // it is a call of gRPC
 	report  httpmesh.Report
 	clock   *answerClock
 	body    *watchedBody         // nil if there is none
@@ -165,6 +168,13 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, x *exchange) {
 	defer cancel(nil)
 	x.service, x.client, x.clock = x.route.Service, g.edge.of(r), newAnswerClock(g.answerTimeout, cancel)
 	defer x.clock.stop()
+	if x.grpc = grpcwire.Is(r.Header); x.grpc {
+		x.clock.stop() // a stream answers when it has something to say
+		if limit, ok := grpcwire.Timeout(r.Header); ok {
+			timer := time.AfterFunc(limit, func() { cancel(errNoAnswer) })
+			defer timer.Stop()
+		}
+	}
 	ctx = context.WithValue(ctx, exchangeKey{}, x)
 	if prefer := g.splits().Steer(x.service, r); prefer != nil {
 		ctx = httpmesh.WithPreference(ctx, prefer)
@@ -218,7 +228,7 @@ func rewrite(p *httputil.ProxyRequest) {
 	if x.kept != nil {
 		out.Body = x.kept() // as http.Transport knows it: it goes out in one packet with the header
 	}
-	if !x.streams() { // else the time counts from its last piece on
+	if !x.grpc && !x.streams() { // else the time counts from its last piece on
 		out.Header.Set(httpmesh.TimeoutHeader, strconv.FormatInt(max(x.clock.limit.Milliseconds(), 1), 10))
 	}
 	out.Header.Del(ServedByHeader)

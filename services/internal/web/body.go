@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/rollcall-mesh/rollcall/internal/grpcwire"
 )
 
 // body is the body of a request as handlers read it. Its clock gives time to
@@ -26,6 +28,9 @@ type body struct {
 }
 
 func newBody(r *http.Request, c *clock) *body {
+	if c.lifts && grpcwire.Is(r.Header) {
+		c = &clock{} // a call's sender may have nothing to say for as long as it likes
+	}
 	return &body{ReadCloser: r.Body, clock: c, asks: !c.lifts && r.Header.Get("Expect") != ""}
 }
 

@@ -22,16 +22,18 @@ const (
 	alpnHTTP2 = "h2"
 )
 
-// secure is the connections to an endpoint that speaks TLS. One that has chosen
-// HTTP/2 is shared by requests, each a stream of its own; HTTP/1.1 is
-// http.Transport's business, as it is without TLS.
+// http2Pool is the connections to an endpoint that speaks HTTP/2, or says over TLS
+// whether it does. One of HTTP/2 is shared by requests, each a stream of its own;
+// HTTP/1.1 is http.Transport's business, as it is where nothing else is spoken.
 //
 // A request takes a stream of the first connection that has one left. If none has,
 // a connection is made, for as many of the requests that wait as it has streams.
-type secure struct {
+type http2Pool struct {
 	leaf    *leaf
 	http1   *http.Transport
-	offers  *tls.Config // HTTP/2 and HTTP/1.1
+	only    bool        // it speaks HTTP/2, and is not asked: for gRPC
+	streams int         // on a connection at most; less than 1: HTTP/1.1 for all
+	offers  *tls.Config // HTTP/2 and HTTP/1.1, or HTTP/2 only; nil: plain text
 	offers1 *tls.Config // HTTP/1.1, for what HTTP/2 can't do
 
 	mu     sync.Mutex // guards what follows
@@ -45,7 +47,7 @@ type secure struct {
 type shared struct {
 	*conn
 	used atomic.Bool // by a request
-	old  bool        // for no further request; guarded by the secure's mutex
+	old  bool        // for no further request; guarded by the pool's mutex
 }
 
 // flight is a dial for several requests.
@@ -58,13 +60,20 @@ type flight struct {
 
 // reserve reserves a stream for a request that waited for the connection, whatever
 // has become of its age meanwhile. It reports whether there was one.
-func (s *secure) reserve(c *shared) bool {
+func (s *http2Pool) reserve(c *shared) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return c.http2.InFlight() < s.leaf.network.streams && c.http2.Reserve() == nil
+	return c.http2.InFlight() < s.streams && c.http2.Reserve() == nil
 }
 
-func newSecure(l *leaf, r *route, http1 *http.Transport) *secure {
+func newHTTP2Pool(l *leaf, r *route, http1 *http.Transport) *http2Pool {
+	s := &http2Pool{leaf: l, http1: http1, only: r.key.grpc, streams: r.network.streams}
+	if s.only && s.streams < 1 {
+		s.streams = defaultMaxStreams // there is no gRPC without
+	}
+	if !r.key.secure {
+		return s
+	}
 	cfg := new(tls.Config)
 	if r.tls != nil {
 		cfg = r.tls(r.key.service).Clone()
@@ -72,9 +81,12 @@ func newSecure(l *leaf, r *route, http1 *http.Transport) *secure {
 	if cfg.ServerName == "" {
 		cfg.ServerName = r.key.service
 	}
-	both := cfg.Clone()
-	both.NextProtos, cfg.NextProtos = []string{alpnHTTP2, alpnHTTP1}, []string{alpnHTTP1}
-	return &secure{leaf: l, http1: http1, offers: both, offers1: cfg}
+	s.offers, s.offers1 = cfg.Clone(), cfg
+	s.offers.NextProtos, s.offers1.NextProtos = []string{alpnHTTP2, alpnHTTP1}, []string{alpnHTTP1}
+	if s.only {
+		s.offers.NextProtos = []string{alpnHTTP2}
+	}
+	return s
 }
 
 // maxFlights is how many flights a request takes part in, whose streams others
@@ -84,9 +96,9 @@ const maxFlights = 3
 var errCrowded = errors.New("every stream of the connections that were made is taken")
 
 // RoundTrip sends a try's request.
-func (s *secure) RoundTrip(r *http.Request) (*http.Response, error) {
+func (s *http2Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	a := r.Context().Value(attemptKey{}).(*attempt)
-	if s.leaf.network.streams < 1 || a.x.upgrade {
+	if s.streams < 1 || a.x.upgrade {
 		return s.http1.RoundTrip(r)
 	}
 	for range maxFlights {
@@ -111,24 +123,23 @@ func (s *secure) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // take returns a connection with a stream that is reserved; else a flight to wait
 // for; neither where the endpoint speaks HTTP/1.1.
-func (s *secure) take(now time.Time) (*shared, *flight) {
-	n := s.leaf.network
+func (s *http2Pool) take(now time.Time) (*shared, *flight) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.shared = slices.DeleteFunc(s.shared, func(c *shared) bool { return c.http2.Err() != nil })
 	for _, c := range s.shared {
 		c.old = c.old || c.expired(now)
-		if !c.old && c.http2.InFlight() < n.streams && c.http2.Reserve() == nil {
+		if !c.old && c.http2.InFlight() < s.streams && c.http2.Reserve() == nil {
 			return c, nil
 		}
 	}
 	switch {
-	case s.flight != nil && s.flight.waiting < n.streams:
+	case s.flight != nil && s.flight.waiting < s.streams:
 	case s.chosen == alpnHTTP1:
 		return nil, nil
 	default:
 		f := &flight{done: make(chan struct{})}
-		if !n.begin(func() { s.fly(f) }) {
+		if !s.leaf.network.begin(func() { s.fly(f) }) {
 			f.err = net.ErrClosed
 			close(f.done)
 			return nil, f
@@ -153,7 +164,7 @@ func (f *flight) wait(ctx context.Context, a *attempt) error {
 
 // fly makes a connection. Like any dial it ends by its own time, or with the
 // network.
-func (s *secure) fly(f *flight) {
+func (s *http2Pool) fly(f *flight) {
 	c, chosen, err := s.make()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,8 +182,8 @@ func (s *secure) fly(f *flight) {
 // make makes a connection, and keeps one of HTTP/1.1 as the spare. It returns what
 // was chosen; without a connection that is nothing: who was away may come back as
 // another.
-func (s *secure) make() (*shared, string, error) {
-	made, err := s.leaf.dial(context.Background(), s.offers)
+func (s *http2Pool) make() (*shared, string, error) {
+	made, err := s.leaf.dial(context.Background(), s.offers, s.only)
 	if err != nil {
 		return nil, "", err
 	}
@@ -191,7 +202,7 @@ func (s *secure) make() (*shared, string, error) {
 }
 
 // dial makes a connection of HTTP/1.1 for http.Transport, or hands the spare over.
-func (s *secure) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+func (s *http2Pool) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	s.mu.Lock()
 	spare := s.spare
 	s.spare = nil
@@ -199,7 +210,7 @@ func (s *secure) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if spare != nil {
 		return spare, nil
 	}
-	c, err := s.leaf.dial(ctx, s.offers1)
+	c, err := s.leaf.dial(ctx, s.offers1, false)
 	if err != nil {
 		s.mu.Lock()
 		s.chosen = "" // who was away may come back as another
@@ -210,7 +221,7 @@ func (s *secure) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 
 // CloseIdleConnections closes the connections without a request. Those that have
 // one get no other, and are closed by the call after its end, or by IdleTimeout.
-func (s *secure) CloseIdleConnections() {
+func (s *http2Pool) CloseIdleConnections() {
 	s.mu.Lock()
 	spare := s.spare
 	s.spare = nil
@@ -235,7 +246,7 @@ func (s *secure) CloseIdleConnections() {
 
 // abandon takes a connection out of use for later requests: nothing came on it for
 // as long as patience lasts.
-func (s *secure) abandon(c *shared) {
+func (s *http2Pool) abandon(c *shared) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.old = true
