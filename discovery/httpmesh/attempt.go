@@ -116,7 +116,7 @@ func (a *attempt) Send() {
 		}
 		a.done(latency)
 	}
-	if x.to.grpc && a.Code.Row().Again != outcome.Never {
+	if again := a.Code.Row().Again; x.to.grpc && (again == outcome.Always || again == outcome.IfRepeatable && x.Repeatable) {
 		x.body.settle()
 	}
 	x.note(a, Try{Instance: a.Lease.Endpoint().Instance(), Outcome: a.Code, Status: status, Latency: latency, Err: a.err})

@@ -46,6 +46,16 @@
 // (no GetBody) must not have been begun. Requests that ask for another protocol, as
 // WebSocket does, go over HTTP/1.1.
 //
+// # gRPC
+//
+// A request whose content type is gRPC's goes to the instances of [Config.GRPC], over
+// HTTP/2 with or without TLS. Its status is its outcome, in the header or the trailer: it is
+// tried again if the instance shed it, or is another service's (WRONG_SERVICE), and with an
+// Idempotency-Key after UNAVAILABLE and a broken connection. Its body need not have GetBody
+// for that, if it was sent to its end and had 64 KiB at most. No call is tried again
+// for its silence: it may be a stream. Its grpc-timeout goes on, reduced; to end the call
+// then is for the caller, by a context.
+//
 // # For servers
 //
 // [RequireService] refuses requests that are meant for another service, [Deadline] ends those

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 
@@ -41,6 +42,17 @@ func (c h2conn) write(kind, flags byte, stream uint32, payload ...byte) {
 // ok answers 200 without a body.
 func (c h2conn) ok(stream uint32) { c.write(frameHeaders, flagEnd|flagHeaders, stream, 0x88) }
 
+// call answers a call of gRPC by a status.
+func (c h2conn) call(stream uint32, status string) {
+	c.write(frameHeaders, flagEnd|flagHeaders, stream, slices.Concat([]byte{0x88},
+		literal("content-type", "application/grpc"), literal("grpc-status", status))...)
+}
+
+// literal is a field of a header that refers to no other (RFC 7541, section 6.2.2).
+func literal(name, value string) []byte {
+	return slices.Concat([]byte{0, byte(len(name))}, []byte(name), []byte{byte(len(value))}, []byte(value))
+}
+
 func (c h2conn) goAway(last, code uint32) {
 	c.write(frameGoAway, 0, 0, binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, last), code)...)
 }
@@ -53,6 +65,12 @@ func h2server(t *testing.T, pair tlstest.Pair, asked func(c h2conn, stream uint3
 	if err != nil {
 		t.Fatal(err)
 	}
+	return h2serve(t, l, asked)
+}
+
+// h2serve is h2server where it listens already.
+func h2serve(t *testing.T, l net.Listener, asked func(c h2conn, stream uint32)) net.Addr {
+	t.Helper()
 	var serving sync.WaitGroup
 	var mu sync.Mutex
 	var open []net.Conn

@@ -130,44 +130,40 @@ type field struct {
 
 // fields ranges over a message's fields, up to what it can't read.
 func fields(raw []byte) func(yield func(n uint64, value field) bool) {
-	const varint, fixed64, delimited, fixed32 = 0, 1, 2, 5
 	return func(yield func(uint64, field) bool) {
 		for len(raw) > 0 {
 			key, size := binary.Uvarint(raw)
 			if size <= 0 {
 				return
 			}
-			raw = raw[size:]
-			var value field
-			length := uint64(0)
-			switch key & 7 {
-			case varint:
-				if value.number, size = binary.Uvarint(raw); size <= 0 {
-					return
-				}
-				length = uint64(size)
-			case fixed64:
-				length = 8
-			case fixed32:
-				length = 4
-			case delimited:
-				if length, size = binary.Uvarint(raw); size <= 0 {
-					return
-				}
-				raw = raw[size:]
-			default:
+			value, length, ok := read(byte(key&7), raw[size:])
+			if !ok || !yield(key>>3, value) {
 				return
 			}
-			if length > uint64(len(raw)) {
-				return
-			}
-			if key&7 == delimited {
-				value.bytes = raw[:length]
-			}
-			raw = raw[length:]
-			if !yield(key>>3, value) {
-				return
-			}
+			raw = raw[size+length:]
 		}
 	}
+}
+
+// read reads a value of a wire type, and returns its length.
+func read(wire byte, raw []byte) (value field, length int, ok bool) {
+	const varint, fixed64, delimited, fixed32 = 0, 1, 2, 5
+	switch wire {
+	case varint:
+		value.number, length = binary.Uvarint(raw)
+		return value, length, length > 0
+	case fixed64:
+		return value, 8, len(raw) >= 8
+	case fixed32:
+		return value, 4, len(raw) >= 4
+	case delimited:
+		n, size := binary.Uvarint(raw)
+		if size <= 0 || n > uint64(len(raw)-size) {
+			return value, 0, false
+		}
+		length = size + int(n)
+		value.bytes = raw[size:length]
+		return value, length, true
+	}
+	return value, 0, false
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -51,6 +52,7 @@ type options struct {
 	headers       string // of theirs
 	splits        func() *split.Splits
 	quiet         bool // no line in the log for each request
+	tls           *tls.Config
 }
 
 func open(t *testing.T, o options) *door {
@@ -76,7 +78,7 @@ func open(t *testing.T, o options) *door {
 	if o.stream == 0 {
 		o.stream = limit
 	}
-	server := web.New(web.Config{Log: log, Limits: web.Limits{
+	server := web.New(web.Config{Log: log, TLS: o.tls, Limits: web.Limits{
 		ReadHeaderTimeout: limit, StreamTimeout: o.stream, IdleTimeout: limit, MaxHeaderBytes: 16 << 10, MaxConnections: 100,
 	}})
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -26,6 +28,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/grpcmesh"
+	"github.com/rollcall-mesh/rollcall/internal/tlstest"
 	"github.com/rollcall-mesh/rollcall/services/gateway"
 )
 
@@ -123,8 +126,13 @@ func (d *door) offerRPC(instances ...*rpc) {
 // rpcClient is grpc-go's own client of the gateway.
 func (d *door) rpcClient(options ...grpc.DialOption) *grpc.ClientConn {
 	d.t.Helper()
+	return d.rpcClientWith(insecure.NewCredentials(), options...)
+}
+
+func (d *door) rpcClientWith(creds credentials.TransportCredentials, options ...grpc.DialOption) *grpc.ClientConn {
+	d.t.Helper()
 	cc, err := grpc.NewClient("passthrough:///"+strings.TrimPrefix(d.url, "http://"),
-		append(options, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())...)
+		append(options, grpc.WithTransportCredentials(creds), grpc.WithDisableRetry())...)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -199,6 +207,18 @@ func TestGRPCCallGoesByPathOrHostWithItsMetadata(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+func TestGRPCComesOverTLSToo(t *testing.T) {
+	t.Parallel()
+	authority := tlstest.New(t, "outside")
+	cfg := &tls.Config{Certificates: []tls.Certificate{authority.Sign(time.Hour, "rpc.example").Certificate(t)}}
+	d := open(t, options{learned: rpcRoutes, tls: cfg})
+	d.offerRPC(startRPC(t, "order-rpc", "order"))
+	cc := d.rpcClientWith(credentials.NewTLS(&tls.Config{RootCAs: authority.Pool(), ServerName: "rpc.example"}))
+	if got, err := callRPC(t.Context(), cc, "hello"); err != nil || got != "order-rpc:hello" {
+		t.Errorf("got %q, %v", got, err)
 	}
 }
 
@@ -397,7 +417,7 @@ func TestKilledGRPCInstanceFailsNoCallThatMayBeDoneTwice(t *testing.T) {
 	for range 4 {
 		calling.Go(func() {
 			for ctx.Err() == nil {
-				_, err := callRPC(metadata.AppendToOutgoingContext(t.Context(), "idempotency-key", "1"), cc, "")
+				_, err := callRPC(metadata.AppendToOutgoingContext(context.WithoutCancel(ctx), "idempotency-key", "1"), cc, "")
 				calls.Add(1)
 				if err != nil {
 					failed.Add(1)
