@@ -52,7 +52,7 @@ func (s *rpcs) add(id string, handler http.HandlerFunc) *httptest.Server {
 
 func (s *rpcs) transport(cfg httpmesh.Config) *httpmesh.Transport {
 	s.t.Helper()
-	cfg.Source, cfg.Policy = &s.source, inOrder{}
+	cfg.Source, cfg.Policy, cfg.DialTimeout = &s.source, inOrder{}, 5*time.Second // a busy machine is no stall
 	return newTransport(s.t, cfg)
 }
 
