@@ -90,12 +90,12 @@ func (a *attempt) errorCode(err error) outcome.Code {
 		return outcome.Unsent
 	case a.conn == nil:
 		return outcome.CallerError // it can't be sent at all
+	case a.conn.refusedByAlert(err):
+		return outcome.Untrusted
 	case a.stream != nil && !wrote:
 		return a.stream.code(err)
 	case !wrote, a.stream != nil && notProcessed(err):
 		return outcome.Unsent
-	case a.conn.refusedByAlert(err):
-		return outcome.Untrusted
 	case a.reused && !a.heard():
 		return outcome.IdleClosed
 	}
