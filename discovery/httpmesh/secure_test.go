@@ -116,6 +116,9 @@ func (s *site) transport(cfg httpmesh.Config) *httpmesh.Transport {
 	if cfg.TLS == nil {
 		cfg.TLS = believes(s.authority)
 	}
+	if cfg.DialTimeout == 0 {
+		cfg.DialTimeout = 5 * time.Second // a handshake takes long where all tests make one
+	}
 	return newTransport(s.t, cfg)
 }
 
@@ -448,7 +451,7 @@ func TestConnectionThatSaysNothingIsUsedNoMore(t *testing.T) {
 		}
 	}), true)
 	transport := s.transport(httpmesh.Config{TryTimeout: 50 * time.Millisecond})
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // of which the handshake may take some
 	defer cancel()
 	if a := sendWith(ctx, t, transport, get, "https://order/", nil); a.report.Outcome.String() != "silent" {
 		t.Fatalf("got %v, %q; want silent", a.err, words(a.report))
