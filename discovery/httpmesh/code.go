@@ -80,8 +80,8 @@ func (a *attempt) errorCode(err error) outcome.Code {
 		return outcome.Outrun
 	case errors.Is(cause, tries.ErrSilent):
 		return outcome.Silent
-	case (errors.Is(cause, errStalled) || errors.Is(err, errStalled)) && !wrote:
-		return outcome.Stalled
+	case (a.dial.Load() == dialStalled || errors.Is(err, errStalled)) && !wrote:
+		return outcome.Stalled // the cause may still be on its way
 	case a.x.r.Context().Err() != nil:
 		return a.callerCode()
 	case isDial && !wrote:

@@ -136,7 +136,13 @@ func (f *fleet) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	case "lack":
 		return nil, fmt.Errorf("dial tcp %s: %w", addr, syscall.EMFILE)
 	case "lose":
-		time.Sleep(time.Second) // TCP sends it again
+		again := time.NewTimer(time.Second) // TCP sends it again
+		defer again.Stop()
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	here, there := net.Pipe()
 	select {
