@@ -51,9 +51,10 @@ func TestDrainWaitsWhileRequestsArrive(t *testing.T) {
 		lasts    time.Duration // of the arrivals
 		min, max time.Duration
 	}{
-		{"none", 0, 500 * time.Millisecond, 550 * time.Millisecond},
+		// That it drains is seen lookSpacing later where other answers have just come.
+		{"none", 0, 500 * time.Millisecond, 550*time.Millisecond + lookSpacing},
 		{"for 1.2s", 1200 * time.Millisecond, 1700 * time.Millisecond, 2100 * time.Millisecond},
-		{"for ever", time.Hour, 3 * time.Second, 3050 * time.Millisecond},
+		{"for ever", time.Hour, 3 * time.Second, 3050*time.Millisecond + lookSpacing},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			in(t, func(t *testing.T, _ *consultest.Agent, cfg Config) {
