@@ -90,20 +90,7 @@ func (a *attempt) Send() {
 	}
 	status := 0
 	if err == nil {
-		status, a.resp = resp.StatusCode, resp
-		if x.to.grpc {
-			own := *resp // see peekedBody
-			a.resp = &own
-		}
-		a.Code = a.answerCode(resp)
-		if a.conn != nil && a.conn.tls != nil {
-			a.resp.TLS = a.conn.tls
-		}
-		a.leaf.heard.Store(int64(a.leaf.network.since()))
-		if err = a.refused(); err != nil {
-			_ = a.resp.Body.Close()
-			a.resp = nil
-		}
+		status, err = resp.StatusCode, a.answered(resp)
 	} else {
 		a.Code = a.errorCode(err)
 	}
@@ -120,6 +107,26 @@ func (a *attempt) Send() {
 		x.body.settle()
 	}
 	x.note(a, Try{Instance: a.Lease.Endpoint().Instance(), Outcome: a.Code, Status: status, Latency: latency, Err: a.err})
+}
+
+// answered takes an answer, unless it is none: then the error says why.
+func (a *attempt) answered(resp *http.Response) error {
+	a.resp = resp
+	if a.x.to.grpc {
+		own := *resp // see peekedBody
+		a.resp = &own
+	}
+	a.Code = a.answerCode(resp)
+	if a.conn != nil && a.conn.tls != nil {
+		a.resp.TLS = a.conn.tls
+	}
+	a.leaf.heard.Store(int64(a.leaf.network.since()))
+	err := a.refused()
+	if err != nil {
+		_ = a.resp.Body.Close()
+		a.resp = nil
+	}
+	return err
 }
 
 // refused returns why an answer is none.
