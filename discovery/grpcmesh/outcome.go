@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/discovery/internal/tries"
 	"github.com/rollcall-mesh/rollcall/discovery/outcome"
+	"github.com/rollcall-mesh/rollcall/internal/grpcwire"
 )
 
 // judge says how a try ended, and whether the answer forbids another. cut says that
@@ -123,11 +123,11 @@ func tooLarge(s *status.Status) bool {
 
 func unavailable(s *status.Status) outcome.Code {
 	for _, d := range s.Details() {
-		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == errorDomain {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == grpcwire.Domain {
 			switch info.GetReason() {
-			case reasonWrongService:
+			case grpcwire.WrongService:
 				return outcome.Misdirected
-			case reasonDownstream:
+			case grpcwire.Downstream:
 				return outcome.Downstream
 			}
 		}
@@ -136,14 +136,10 @@ func unavailable(s *status.Status) outcome.Code {
 }
 
 // comeAgain is how long an answer wants its caller to wait, by the trailer or by a
-// RetryInfo; negative, or no number (gRFC A6): for ever.
+// RetryInfo; negative: for ever.
 func comeAgain(s *status.Status, trailer metadata.MD) (wait time.Duration, said bool) {
-	if v := trailer[pushback]; len(v) > 0 {
-		ms, err := strconv.ParseUint(v[0], 10, 31)
-		if err != nil || len(v) > 1 {
-			return -1, true
-		}
-		return time.Duration(ms) * time.Millisecond, true
+	if wait, said := grpcwire.Pushback(trailer[grpcwire.PushbackKey]); said {
+		return wait, true
 	}
 	for _, d := range s.Details() {
 		if info, ok := d.(*errdetails.RetryInfo); ok {

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/rollcall-mesh/rollcall/internal/clip"
+	"github.com/rollcall-mesh/rollcall/internal/grpcwire"
 )
 
 // unary is around every unary call. What comes with a message was received whole
@@ -106,7 +107,7 @@ func (s *Server) admit(ctx context.Context, serve func(context.Context) error) e
 	said := in.Get(ServiceKey)
 	for _, meant := range said {
 		if !strings.EqualFold(meant, s.cfg.Service) {
-			return detailed(codes.Unavailable, reasonWrongService, "the call is meant for %q; this is %q", clip.To(80, meant), s.cfg.Service)
+			return detailed(codes.Unavailable, grpcwire.WrongService, "the call is meant for %q; this is %q", clip.To(80, meant), s.cfg.Service)
 		}
 	}
 	if len(said) > 0 {

@@ -12,29 +12,13 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/rollcall-mesh/rollcall/internal/grpcwire"
 )
 
 // ServiceKey is the metadata that names the service which a call is meant for;
 // HTTP's httpmesh.ServiceHeader, in gRPC's spelling.
 const ServiceKey = "rollcall-service"
-
-// A status of the mesh has an ErrorInfo of this domain, whose reason says what
-// the code alone does not.
-const (
-	errorDomain = "rollcall"
-	// reasonWrongService, with UNAVAILABLE: the call is meant for another service
-	// than the one at this address. Nothing was done.
-	reasonWrongService = "WRONG_SERVICE"
-	// reasonOverload, with RESOURCE_EXHAUSTED: the instance had too much to do.
-	// Nothing was done.
-	reasonOverload = "OVERLOAD"
-	// reasonDownstream, with UNAVAILABLE: another service was at fault, which was
-	// tried as often as it could be.
-	reasonDownstream = "DOWNSTREAM"
-)
-
-// pushback is the trailer that asks for a pause before another try (gRFC A6).
-const pushback = "grpc-retry-pushback-ms"
 
 // comeBack is how long a client should stay away from an instance that sheds; as
 // HTTP's Retry-After.
@@ -47,8 +31,8 @@ const comeBack = time.Second
 // ctx is that of the call.
 func Overloaded(ctx context.Context) error {
 	// It fails only after the call has ended.
-	_ = grpc.SetTrailer(ctx, metadata.Pairs(pushback, strconv.FormatInt(comeBack.Milliseconds(), 10)))
-	return detailed(codes.ResourceExhausted, reasonOverload,
+	_ = grpc.SetTrailer(ctx, metadata.Pairs(grpcwire.PushbackKey, strconv.FormatInt(comeBack.Milliseconds(), 10)))
+	return detailed(codes.ResourceExhausted, grpcwire.Overload,
 		"too much is being worked on; another instance may have time, or this one in a second")
 }
 
@@ -56,12 +40,12 @@ func Overloaded(ctx context.Context) error {
 // service, which was tried as often as it could be: a client of the mesh does not
 // try again (tries × tries), nor hold it against the instance.
 func Downstream(format string, args ...any) error {
-	return detailed(codes.Unavailable, reasonDownstream, format, args...)
+	return detailed(codes.Unavailable, grpcwire.Downstream, format, args...)
 }
 
 func detailed(code codes.Code, reason, format string, args ...any) error {
 	plain := status.Newf(code, format, args...)
-	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: reason, Domain: errorDomain}}
+	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: reason, Domain: grpcwire.Domain}}
 	if code == codes.ResourceExhausted {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(comeBack)})
 	}

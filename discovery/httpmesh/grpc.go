@@ -10,14 +10,6 @@ import (
 	"github.com/rollcall-mesh/rollcall/internal/grpcwire"
 )
 
-// A status of the mesh's own has an ErrorInfo of this domain, whose reason says what the
-// code alone does not; see grpcmesh.
-const (
-	grpcDomain      = "rollcall"
-	grpcDownstream  = "DOWNSTREAM"
-	grpcMisdirected = "WRONG_SERVICE"
-)
-
 // call prepares the exchange of a call of gRPC.
 func (x *exchange) call() {
 	if wait, ok := grpcwire.Timeout(x.r.Header); ok {
@@ -91,9 +83,9 @@ func (a *attempt) callCode(resp *http.Response) outcome.Code {
 	s := a.call.status
 	a.Final = s.Waits && s.Wait < 0
 	switch {
-	case s.Code == grpcwire.Unavailable && s.Domain == grpcDomain && s.Reason == grpcMisdirected:
+	case s.Code == grpcwire.Unavailable && s.Domain == grpcwire.Domain && s.Reason == grpcwire.WrongService:
 		return outcome.Misdirected
-	case s.Code == grpcwire.Unavailable && s.Domain == grpcDomain && s.Reason == grpcDownstream:
+	case s.Code == grpcwire.Unavailable && s.Domain == grpcwire.Domain && s.Reason == grpcwire.Downstream:
 		return outcome.Downstream
 	case s.Code == grpcwire.ResourceExhausted && s.Waits && !a.Final:
 		return a.namedCode(resp, outcome.Overload)

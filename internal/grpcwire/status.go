@@ -15,10 +15,46 @@ const (
 	OK                = 0
 	Unknown           = 2
 	DeadlineExceeded  = 4
+	PermissionDenied  = 7
 	ResourceExhausted = 8
 	Unimplemented     = 12
+	Internal          = 13
 	Unavailable       = 14
+	Unauthenticated   = 16
 )
+
+// A status of the mesh's own has an ErrorInfo of this domain, whose reason says what
+// the code alone does not.
+const (
+	Domain = "rollcall"
+	// WrongService, with UNAVAILABLE: the call is meant for another service than the
+	// one at this address. Nothing was done.
+	WrongService = "WRONG_SERVICE"
+	// Overload, with RESOURCE_EXHAUSTED: the instance had too much to do. Nothing was
+	// done.
+	Overload = "OVERLOAD"
+	// Downstream, with UNAVAILABLE: another service was at fault, which was tried as
+	// often as it could be.
+	Downstream = "DOWNSTREAM"
+)
+
+// PushbackKey is the trailer that asks for a pause before another try (gRFC A6), as
+// gRPC's metadata spells it.
+const PushbackKey = "grpc-retry-pushback-ms"
+
+// Pushback is how long the values of a PushbackKey want their reader to wait; what is
+// negative, or no number, means for ever, and so is negative. said is false without a
+// value.
+func Pushback(values []string) (wait time.Duration, said bool) {
+	if len(values) == 0 {
+		return 0, false
+	}
+	ms, err := strconv.ParseUint(values[0], 10, 31)
+	if err != nil || len(values) > 1 {
+		return -1, true
+	}
+	return time.Duration(ms) * time.Millisecond, true
+}
 
 // Status is how a call has ended.
 type Status struct {
@@ -54,11 +90,8 @@ func StatusOf(h http.Header) (Status, bool) {
 			s.read(raw)
 		}
 	}
-	if v := h["Grpc-Retry-Pushback-Ms"]; len(v) > 0 {
-		s.Wait, s.Waits = -1, true // what is no number means for ever too
-		if ms, err := strconv.ParseUint(v[0], 10, 31); err == nil && len(v) == 1 {
-			s.Wait = time.Duration(ms) * time.Millisecond
-		}
+	if wait, said := Pushback(h["Grpc-Retry-Pushback-Ms"]); said {
+		s.Wait, s.Waits = wait, true
 	}
 	return s, true
 }

@@ -5,38 +5,27 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-)
 
-// The codes of gRPC that a problem can be
-// (https://grpc.github.io/grpc/core/md_doc_statuscodes.html).
-const (
-	grpcUnknown           = 2
-	grpcDeadlineExceeded  = 4
-	grpcPermissionDenied  = 7
-	grpcResourceExhausted = 8
-	grpcUnimplemented     = 12
-	grpcInternal          = 13
-	grpcUnavailable       = 14
-	grpcUnauthenticated   = 16
+	"github.com/rollcall-mesh/rollcall/internal/grpcwire"
 )
 
 // grpcCodes are as gRPC maps a status of HTTP that something in between has answered
 // with (https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md), but
 // for those that we know more of: it was we who answered.
 var grpcCodes = map[int]int{
-	http.StatusBadRequest:                  grpcInternal,
-	http.StatusUnauthorized:                grpcUnauthenticated,
-	http.StatusForbidden:                   grpcPermissionDenied,
-	http.StatusNotFound:                    grpcUnimplemented,
-	http.StatusRequestTimeout:              grpcDeadlineExceeded,
-	http.StatusRequestEntityTooLarge:       grpcResourceExhausted,
-	http.StatusMisdirectedRequest:          grpcUnavailable,
-	http.StatusTooManyRequests:             grpcUnavailable,
-	http.StatusRequestHeaderFieldsTooLarge: grpcResourceExhausted,
-	http.StatusInternalServerError:         grpcInternal,
-	http.StatusBadGateway:                  grpcUnavailable,
-	http.StatusServiceUnavailable:          grpcUnavailable,
-	http.StatusGatewayTimeout:              grpcDeadlineExceeded,
+	http.StatusBadRequest:                  grpcwire.Internal,
+	http.StatusUnauthorized:                grpcwire.Unauthenticated,
+	http.StatusForbidden:                   grpcwire.PermissionDenied,
+	http.StatusNotFound:                    grpcwire.Unimplemented,
+	http.StatusRequestTimeout:              grpcwire.DeadlineExceeded,
+	http.StatusRequestEntityTooLarge:       grpcwire.ResourceExhausted,
+	http.StatusMisdirectedRequest:          grpcwire.Unavailable,
+	http.StatusTooManyRequests:             grpcwire.Unavailable,
+	http.StatusRequestHeaderFieldsTooLarge: grpcwire.ResourceExhausted,
+	http.StatusInternalServerError:         grpcwire.Internal,
+	http.StatusBadGateway:                  grpcwire.Unavailable,
+	http.StatusServiceUnavailable:          grpcwire.Unavailable,
+	http.StatusGatewayTimeout:              grpcwire.DeadlineExceeded,
 }
 
 // writeStatus sends the problem as gRPC's "Trailers-Only": a status in the header of an
@@ -44,7 +33,7 @@ var grpcCodes = map[int]int{
 func writeStatus(w http.ResponseWriter, p Problem) {
 	code, ok := grpcCodes[p.Status]
 	if !ok {
-		code = grpcUnknown
+		code = grpcwire.Unknown
 	}
 	header := w.Header()
 	maps.Copy(header, p.Header)
