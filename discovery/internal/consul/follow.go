@@ -54,8 +54,10 @@ func Follow(ctx context.Context, ask func(q *api.QueryOptions) (*api.QueryMeta, 
 			hold.Whole()
 			// An index that went backwards, or is none, is that of another life
 			// of Consul: it is asked anew.
-			if index = max(meta.LastIndex, 1); meta.LastIndex < index {
+			if meta.LastIndex < index {
 				index = 0
+			} else {
+				index = meta.LastIndex
 			}
 		case index > 0 && held >= LeastHold && held < wait && cutShort(err):
 			hold.Cut(held, now)
