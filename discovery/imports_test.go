@@ -34,6 +34,7 @@ var rooms = []struct {
 	{room: "internal/nettest", may: []string{}},
 	{room: "internal/grpcwire", may: []string{}},
 	{room: "internal/problem", may: []string{"internal/grpcwire"}},
+	{room: "internal/pause", may: []string{}},
 	{room: "internal/tlstest", may: []string{}},
 	{room: "discovery/catalog", may: []string{"internal/clip"}},
 	{room: "discovery/outcome", may: []string{}},

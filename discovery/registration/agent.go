@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
+	"github.com/rollcall-mesh/rollcall/internal/pause"
 )
 
 // callTimeout bounds each call: the API client has no limit of its own.
@@ -234,14 +235,14 @@ func (a *Agent) run(ctx context.Context) {
 		lasted := time.Since(began)
 		if up {
 			wait, warned = backoff{}, false
-			_ = consul.Pause(ctx, lookSpacing-lasted, nil)
+			_ = pause.For(ctx, lookSpacing-lasted, nil)
 			switch {
 			case err == nil:
 				held.Whole()
 			case lasted < time.Second: // an answer that breaks again and again
 				held.Whole()
 				wait.failed(err)
-				_ = consul.Pause(ctx, time.Until(wait.until), nil)
+				_ = pause.For(ctx, time.Until(wait.until), nil)
 			default:
 				held.Cut(lasted, time.Now())
 			}
@@ -258,8 +259,8 @@ func (a *Agent) run(ctx context.Context) {
 			warned = true
 			warnOf(a.cfg.Log, err)
 		}
-		_ = consul.Pause(ctx, time.Until(wait.until), a.doubts)
-		_ = consul.Pause(ctx, lookSpacing-time.Since(began), nil)
+		_ = pause.For(ctx, time.Until(wait.until), a.doubts)
+		_ = pause.For(ctx, lookSpacing-time.Since(began), nil)
 	}
 	a.publish(sight{err: context.Canceled, away: true})
 }

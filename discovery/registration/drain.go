@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
+	"github.com/rollcall-mesh/rollcall/internal/pause"
 )
 
 // absentWithin bounds the wait for the catalog to lack what has left.
@@ -85,7 +85,7 @@ func (l *life) leave(ctx context.Context) {
 			return
 		}
 		wait.failed(err)
-		if ctx.Err() != nil || consul.Pause(ctx, time.Until(wait.until), nil) != nil {
+		if ctx.Err() != nil || pause.For(ctx, time.Until(wait.until), nil) != nil {
 			l.closed = fmt.Errorf("deregister %s: %w", l.cfg.ID, err)
 			l.enter(StateDeregistered, "left without deregistering: "+err.Error(), err)
 			return

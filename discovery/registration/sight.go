@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
+	"github.com/rollcall-mesh/rollcall/internal/pause"
 )
 
 const (
@@ -222,7 +223,7 @@ func (a *Agent) ask(ctx context.Context, node string, q question, hurry <-chan s
 		found, next, err := a.askOnce(ctx, node, q, index)
 		if errors.Is(err, errNewConnection) && ctx.Err() == nil {
 			if index = 0; busy > 0 {
-				_ = consul.Pause(ctx, lookSpacing, nil)
+				_ = pause.For(ctx, lookSpacing, nil)
 			}
 			busy++
 			continue
@@ -242,7 +243,7 @@ func (a *Agent) ask(ctx context.Context, node string, q question, hurry <-chan s
 			busy = 0
 		}
 		if busy >= busyAfter {
-			_ = consul.Pause(ctx, min(lookSpacing<<min(busy-busyAfter, 10), busyMost), hurry)
+			_ = pause.For(ctx, min(lookSpacing<<min(busy-busyAfter, 10), busyMost), hurry)
 		}
 		index = next
 	}

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
+	"github.com/rollcall-mesh/rollcall/internal/pause"
 )
 
 // errRestart is the cause with which a blocking query is cancelled that waits
@@ -118,7 +118,7 @@ func (q *queries) answerable(ctx context.Context, k kind, retry <-chan struct{})
 			case <-asking.Done():
 				return
 			}
-			if consul.Pause(asking, overtakenAfter, nil) == nil {
+			if pause.For(asking, overtakenAfter, nil) == nil {
 				cancel(errOvertaken)
 			}
 		})
@@ -145,8 +145,8 @@ func (q *queries) restart() {
 // pause waits until it is time to ask, or returns why it can't.
 func (s step) pause(ctx context.Context) error {
 	asked := time.Now().Add(s.after)
-	if err := consul.Pause(ctx, s.after, s.early); err != nil || s.early == nil {
+	if err := pause.For(ctx, s.after, s.early); err != nil || s.early == nil {
 		return err
 	}
-	return consul.Pause(ctx, min(time.Until(asked), retryAfter+rand.N(retryJitter)), nil)
+	return pause.For(ctx, min(time.Until(asked), retryAfter+rand.N(retryJitter)), nil)
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
-	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
+	"github.com/rollcall-mesh/rollcall/internal/pause"
 )
 
 // store keeps the last set of each service in a folder, one file for each. One
@@ -118,7 +118,7 @@ func (s *store) run(ctx context.Context) {
 	for {
 		select {
 		case <-s.wake:
-			_ = consul.Pause(ctx, saveDelay, nil) // cut short, it writes at once
+			_ = pause.For(ctx, saveDelay, nil) // cut short, it writes at once
 			s.flush()
 		case <-ctx.Done():
 			s.flush()

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/rollcall-mesh/rollcall/internal/clip"
+	"github.com/rollcall-mesh/rollcall/internal/pause"
 )
 
 const (
@@ -47,7 +48,7 @@ func Follow(ctx context.Context, ask func(q *api.QueryOptions) (*api.QueryMeta, 
 			return context.Cause(ctx)
 		}
 		now := time.Now()
-		pause := FollowEvery - now.Sub(began)
+		rest := FollowEvery - now.Sub(began)
 		switch held := now.Sub(began); {
 		case err == nil:
 			backoff.Reset()
@@ -64,9 +65,9 @@ func Follow(ctx context.Context, ask func(q *api.QueryOptions) (*api.QueryMeta, 
 		default:
 			hold.Whole()
 			// What is there is asked for at once when Consul answers again.
-			index, pause = 0, max(pause, backoff.Next(err))
+			index, rest = 0, max(rest, backoff.Next(err))
 		}
-		if err := Pause(ctx, pause, nil); err != nil {
+		if err := pause.For(ctx, rest, nil); err != nil {
 			return err
 		}
 	}

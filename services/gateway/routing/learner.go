@@ -16,6 +16,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/internal/pause"
 )
 
 // Catalog is where a Learner learns from. A *discovery.Mesh is one.
@@ -154,10 +155,10 @@ func (l *Learner) Run(ctx context.Context) error {
 	})
 	for {
 		l.rebuild(ctx)
-		if err := wait(ctx, rebuildEvery, nil); err != nil {
+		if err := pause.For(ctx, rebuildEvery, nil); err != nil {
 			return err
 		}
-		if err := wait(ctx, l.until(), l.changed); err != nil {
+		if err := pause.For(ctx, l.until(), l.changed); err != nil {
 			return err
 		}
 	}
@@ -189,20 +190,6 @@ func (l *Learner) again(at, now time.Time) {
 	}
 }
 
-// wait waits for d or until early gives a value; the error is the cause of ctx's end.
-func wait(ctx context.Context, d time.Duration, early <-chan struct{}) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-early:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
 // follow learns what one service claims, until ctx ends.
 func (l *Learner) follow(ctx context.Context, service string, f *followed) {
 	for {
@@ -211,16 +198,16 @@ func (l *Learner) follow(ctx context.Context, service string, f *followed) {
 		if ctx.Err() != nil || errors.Is(err, catalog.ErrClosed) {
 			return
 		}
-		pause, news := keepAlive, (<-chan struct{})(nil)
+		rest, news := keepAlive, (<-chan struct{})(nil)
 		if err != nil {
-			pause = retryLatest
+			rest = retryLatest
 			l.note(func() { f.err = err })
 		} else {
 			claimed, now := claimsOf(s), time.Now()
 			l.note(func() { f.take(claimed, now) })
 			news = s.Superseded()
 		}
-		if wait(ctx, pause, news) != nil {
+		if pause.For(ctx, rest, news) != nil {
 			return
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/rollcall-mesh/rollcall/internal/pause"
 	"github.com/rollcall-mesh/rollcall/internal/problem"
 )
 
@@ -100,7 +101,7 @@ func crash() {
 // wait takes the request through delay and slot, or returns why its context
 // ended before.
 func (s *setting) wait(ctx context.Context) error {
-	if err := pause(ctx, s.delay); err != nil {
+	if err := pause.For(ctx, s.delay, nil); err != nil {
 		return err
 	}
 	if s.slots == nil {
@@ -112,19 +113,5 @@ func (s *setting) wait(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	defer func() { <-s.slots }()
-	return pause(ctx, s.hold)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return pause.For(ctx, s.hold, nil)
 }
