@@ -245,8 +245,8 @@ func allCritical(ctx context.Context, r *trial) error {
 			return err
 		}
 	}
-	if err := r.noticed(ctx, "the gateway picks in panic mode", func(m rig.Metrics) bool {
-		return m.Sum("rollcall_instances", `peer="order"`, `state="critical"`) == 6
+	if err := r.noticed(ctx, "the gateway sees all of them critical", func(m rig.Metrics) bool {
+		return m.Sum("rollcall_instances", `peer="order"`, `state="critical"`) == float64(len(es))
 	}); err != nil {
 		return err
 	}
