@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -89,31 +88,8 @@ func (a *attempt) statusCode(s *status.Status) (code outcome.Code, final bool) {
 		}
 		return outcome.Broken, false
 	}
-	wait, said := comeAgain(s, a.trailer())
-	final = said && wait < 0
-	switch s.Code() {
-	case codes.Unavailable:
-		return unavailable(s), final
-	case codes.ResourceExhausted:
-		if said && !final {
-			return outcome.Overload, false
-		}
-		return outcome.OfGRPC(uint32(s.Code())), final
-	case codes.DeadlineExceeded:
-		if !a.call.Limit.IsZero() && time.Until(a.call.Limit) < clockSlack {
-			return a.callerCode(), false // the server's clock was first
-		}
-	case codes.Unimplemented:
-		if a.Lease.Endpoint().Instance().Missing() {
-			return outcome.Foreign, false // its address may be another server's
-		}
-	}
-	return outcome.OfGRPC(uint32(s.Code())), false
+	return tries.OfStatus(onTheWire(s, a.trailer()), a.call.Limit, a.Lease.Endpoint().Instance().Missing())
 }
-
-// clockSlack is how long before the caller's deadline a server may see it over: it
-// counts from the arrival of what was left, and its answer takes a while to be here.
-const clockSlack = 100 * time.Millisecond
 
 // tooLarge reports whether a message was larger than a side takes: gRPC says so by
 // RESOURCE_EXHAUSTED, which it is not.
@@ -121,32 +97,21 @@ func tooLarge(s *status.Status) bool {
 	return s.Code() == codes.ResourceExhausted && strings.Contains(s.Message(), "larger than max")
 }
 
-func unavailable(s *status.Status) outcome.Code {
+// onTheWire is the status as those read it who know nothing of gRPC's types.
+func onTheWire(s *status.Status, trailer metadata.MD) grpcwire.Status {
+	wire := grpcwire.Status{Code: uint32(s.Code()), Message: s.Message()}
 	for _, d := range s.Details() {
-		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == grpcwire.Domain {
-			switch info.GetReason() {
-			case grpcwire.WrongService:
-				return outcome.Misdirected
-			case grpcwire.Downstream:
-				return outcome.Downstream
-			}
+		switch d := d.(type) {
+		case *errdetails.ErrorInfo:
+			wire.Domain, wire.Reason = d.GetDomain(), d.GetReason()
+		case *errdetails.RetryInfo:
+			wire.Wait, wire.Waits = max(d.GetRetryDelay().AsDuration(), 0), true
 		}
 	}
-	return outcome.OfGRPC(uint32(s.Code()))
-}
-
-// comeAgain is how long an answer wants its caller to wait, by the trailer or by a
-// RetryInfo; negative: for ever.
-func comeAgain(s *status.Status, trailer metadata.MD) (wait time.Duration, said bool) {
 	if wait, said := grpcwire.Pushback(trailer[grpcwire.PushbackKey]); said {
-		return wait, true
+		wire.Wait, wire.Waits = wait, true
 	}
-	for _, d := range s.Details() {
-		if info, ok := d.(*errdetails.RetryInfo); ok {
-			return max(info.GetRetryDelay().AsDuration(), 0), true
-		}
-	}
-	return 0, false
+	return wire
 }
 
 // trailer is the answer's.

@@ -45,8 +45,7 @@ func (a *attempt) Answered() bool { return a.err == nil || answered(a.Code) }
 
 // ComeAgain is what the answer says of it.
 func (a *attempt) ComeAgain(time.Time) time.Duration {
-	wait, _ := comeAgain(status.Convert(a.err), a.trailer())
-	return max(wait, 0)
+	return max(onTheWire(status.Convert(a.err), a.trailer()).Wait, 0)
 }
 
 // Discard has nothing to end: a try without an answer that is used is over.

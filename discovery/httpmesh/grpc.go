@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/rollcall-mesh/rollcall/discovery/internal/tries"
 	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 	"github.com/rollcall-mesh/rollcall/internal/grpcwire"
 )
@@ -79,27 +80,10 @@ func trailing(resp *http.Response) grpcwire.Status {
 }
 
 // callCode says what the answer is to a call that ended without a message.
-func (a *attempt) callCode(resp *http.Response) outcome.Code {
-	s := a.call.status
-	a.Final = s.Waits && s.Wait < 0
-	switch {
-	case s.Code == grpcwire.Unavailable && s.Domain == grpcwire.Domain && s.Reason == grpcwire.WrongService:
-		return outcome.Misdirected
-	case s.Code == grpcwire.Unavailable && s.Domain == grpcwire.Domain && s.Reason == grpcwire.Downstream:
-		return outcome.Downstream
-	case s.Code == grpcwire.ResourceExhausted && s.Waits && !a.Final:
-		return a.namedCode(resp, outcome.Overload)
-	case s.Code == grpcwire.DeadlineExceeded && !a.x.Limit.IsZero() && time.Until(a.x.Limit) < clockSlack:
-		return outcome.Timeout // the server's clock was first
-	case s.Code == grpcwire.Unimplemented && a.Lease.Endpoint().Instance().Missing():
-		return outcome.Foreign // its address may be another server's
-	}
-	return a.namedCode(resp, outcome.OfGRPC(s.Code))
+func (a *attempt) callCode(resp *http.Response) (code outcome.Code) {
+	code, a.Final = tries.OfStatus(a.call.status, a.x.Limit, a.Lease.Endpoint().Instance().Missing())
+	return a.namedCode(resp, code)
 }
-
-// clockSlack is how long before the caller's deadline a server may see it over: it
-// counts from the arrival of what was left, and its answer takes a while to be here.
-const clockSlack = 100 * time.Millisecond
 
 // namedCode is the code, unless another server has answered.
 func (a *attempt) namedCode(resp *http.Response, code outcome.Code) outcome.Code {
