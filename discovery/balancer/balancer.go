@@ -38,6 +38,12 @@ type Policy interface {
 	Learn(e *Endpoint, r outcome.Result)
 }
 
+// expecting is a Policy that knows what an endpoint's latency will be.
+type expecting interface {
+	// Latency returns that to the header of an answer; 0: it is not known.
+	Latency(e *Endpoint, now time.Time) time.Duration
+}
+
 // Trace has a function for each thing that happens; nil ones are skipped. They
 // are called outside of every lock, by many goroutines, and must be quick.
 type Trace struct {
@@ -46,6 +52,9 @@ type Trace struct {
 	Picked func(service string, panicking bool)
 	// Ejected is called for each ejection.
 	Ejected func(service string, instance catalog.Instance, x outlier.Ejection)
+	// Capped is called for each failure that would have been followed by an ejection
+	// had not as many been out as may be.
+	Capped func(service string, instance catalog.Instance)
 }
 
 // Counts are the numbers of instances of a service. Known is the sum of Ready,
@@ -81,6 +90,7 @@ type Balancer struct {
 	only    func(catalog.Instance) bool                                         // nil: all are
 	picked  func(service string, panicking bool)                                // nil: nothing listens
 	ejected func(service string, instance catalog.Instance, x outlier.Ejection) // nil: nothing listens
+	capped  func(service string, instance catalog.Instance)                     // nil: nothing listens
 	clock   atomic.Uint64                                                       // virtual time, see P2C
 	set     atomic.Pointer[set]
 
@@ -119,7 +129,7 @@ func New(service string, cfg Config) *Balancer {
 		b.rules = new(outlier.Rules)
 	}
 	if cfg.Trace != nil {
-		b.picked, b.ejected = cfg.Trace.Picked, cfg.Trace.Ejected
+		b.picked, b.ejected, b.capped = cfg.Trace.Picked, cfg.Trace.Ejected, cfg.Trace.Capped
 	}
 	b.set.Store(new(set))
 	return b
@@ -358,6 +368,16 @@ func (b *Balancer) Counts(now time.Time) Counts {
 	}
 	c.Ejected = int(s.ejected.Load())
 	return c
+}
+
+// Latency returns how long the endpoint's next answer is expected to take, to its
+// header, by what the policy has learned; 0: it has learned nothing, or too long ago,
+// or does not go by latency.
+func (b *Balancer) Latency(e *Endpoint, now time.Time) time.Duration {
+	if p, ok := b.policy.(expecting); ok {
+		return p.Latency(e, now)
+	}
+	return 0
 }
 
 // Endpoints returns the endpoints of the snapshot in use, whatever their state,

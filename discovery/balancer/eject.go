@@ -75,7 +75,10 @@ func (b *Balancer) asSilent(e *Endpoint, r outcome.Result) bool {
 // eject takes an endpoint out of use, if another one may be.
 func (b *Balancer) eject(e *Endpoint, r outcome.Result, d time.Duration) {
 	if s := b.set.Load(); b.Counts(r.At).Ejected >= b.rules.Most(s.use) {
-		return // without the lock: when all fail, every failure comes here
+		if b.capped != nil { // without the lock: when all fail, every failure comes here
+			b.capped(b.service, e.Instance())
+		}
+		return
 	}
 	x, done := b.takeOut(e, r, d)
 	if done && b.ejected != nil {

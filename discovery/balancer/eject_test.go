@@ -84,6 +84,21 @@ func TestEjectedInstanceIsNotPickedUntilItsTimeIsOver(t *testing.T) {
 	}
 }
 
+func TestFailureOfOneMoreThanMayBeOutIsTold(t *testing.T) {
+	var told []string
+	s := newService(balancer.Config{Outliers: strict(t), Trace: &balancer.Trace{
+		Capped: func(service string, i catalog.Instance) { told = append(told, service+" "+i.ID) },
+	}}, weighted(1, 1, 1)...)
+	s.fail(t, "0", start)
+	if len(told) != 0 {
+		t.Errorf("told %v of one of three, which was ejected; want nothing", told)
+	}
+	s.fail(t, "1", start)
+	if len(told) != 1 || told[0] != "order 1" {
+		t.Errorf("told %v; want order 1, which stays in use", told)
+	}
+}
+
 func TestInstanceOnTrialGetsOneRequestAtATime(t *testing.T) {
 	for name, policy := range map[string]balancer.Policy{"PeakEWMA": balancer.PeakEWMA{}, "P2C": balancer.P2C{}} {
 		t.Run(name, func(t *testing.T) {

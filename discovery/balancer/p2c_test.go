@@ -111,6 +111,30 @@ func TestBusyInstanceGetsLess(t *testing.T) {
 	}
 }
 
+func TestLatencyIsWhatThePolicyExpects(t *testing.T) {
+	for name, c := range map[string]struct {
+		policy balancer.Policy
+		want   time.Duration
+	}{"PeakEWMA": {nil, 20 * time.Millisecond}, "P2C": {balancer.P2C{}, 0}} {
+		s := newService(balancer.Config{Policy: c.policy}, weighted(1)...)
+		e := s.Endpoints()[0]
+		if got := s.Latency(e, start); got != 0 {
+			t.Errorf("%s: got %v of one that was never asked; want 0", name, got)
+		}
+		for range 3 {
+			r := result(outcome.OK, start)
+			r.Latency = 20 * time.Millisecond
+			s.pick(t, start).Done(r)
+		}
+		if got := s.Latency(e, start).Round(time.Microsecond); got != c.want {
+			t.Errorf("%s: got %v after three answers; want %v", name, got, c.want)
+		}
+		if got := s.Latency(e, start.Add(time.Minute)); got != 0 {
+			t.Errorf("%s: got %v a minute later; want 0", name, got)
+		}
+	}
+}
+
 func TestNewcomerIsNotFlooded(t *testing.T) {
 	const rounds = 100
 	got := 0

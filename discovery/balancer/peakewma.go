@@ -67,6 +67,12 @@ func (p PeakEWMA) Learn(e *Endpoint, r outcome.Result) {
 	}
 }
 
+// Latency returns the estimate as it is now; 0 if nothing is known.
+func (p PeakEWMA) Latency(e *Endpoint, now time.Time) time.Duration {
+	micros, _ := e.estimate.latency(millis(e.estimate.base, now), p.decay())
+	return time.Duration(micros * float64(time.Microsecond))
+}
+
 // Pick chooses an endpoint; nil when every one was tried.
 func (p PeakEWMA) Pick(t Tier, q Request) *Endpoint {
 	a, b := t.two(q)
