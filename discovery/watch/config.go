@@ -138,9 +138,9 @@ func (c Config) complete() (Config, error) {
 }
 
 // Trace has a function for each thing that happens; nil ones are skipped. They
-// are called outside of every lock, by the goroutine that follows the service:
+// are called outside of every lock, by the goroutines that follow the service:
 // they must be quick, must not close the Watcher, and may run at the same time
-// for different services.
+// for different services, as Asked may for one.
 type Trace struct {
 	// Changed is called with each new snapshot that is in use.
 	Changed func(s *catalog.Snapshot)
@@ -163,6 +163,14 @@ type Trace struct {
 	// Recovered is called at the end of trouble: Consul has given an answer that
 	// proves the set, for the first time after Failed.
 	Recovered func(service string)
+	// Answered is called for each answer with a service's instances that was believed:
+	// changed says whether it brought a new set.
+	Answered func(service string, changed bool)
+	// Asked is called for each question to Consul when it is sent. op says what for:
+	// fetch (to begin anew), block (held until there is news), confirm (the leader's
+	// word), whole (without the filter), audit (the index alone), scan (an audit that
+	// says what the token may see), token (what the token is).
+	Asked func(op string)
 }
 
 func (t *Trace) changed(s *catalog.Snapshot) {
@@ -204,5 +212,17 @@ func (t *Trace) regressed(service string) {
 func (t *Trace) recovered(service string) {
 	if t.Recovered != nil {
 		t.Recovered(service)
+	}
+}
+
+func (t *Trace) answered(service string, changed bool) {
+	if t.Answered != nil {
+		t.Answered(service, changed)
+	}
+}
+
+func (t *Trace) asked(op string) {
+	if t.Asked != nil {
+		t.Asked(op)
 	}
 }

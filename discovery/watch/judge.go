@@ -83,6 +83,7 @@ func (l *loop) judge(a answer) step {
 		l.extend(now, l.w.cfg.MissingFor)
 	}
 	news := l.inUse.follow(set, rule{now: now, grace: l.grace(now), final: a.kind != block})
+	l.w.cfg.Trace.answered(l.service, news)
 	l.save(news)
 	if a.meta.LastIndex == 0 {
 		return l.retry(a, errNoIndex)

@@ -31,6 +31,11 @@ const (
 	scan
 )
 
+// ops are the kinds as Trace.Asked names them, opToken another question.
+var ops = [...]string{fetch: "fetch", block: "block", confirm: "confirm", whole: "whole", audit: "audit", scan: "scan"}
+
+const opToken = "token"
+
 // The limits of a query that is answered at once. A blocking one has its wait,
 // the sixteenth of it that Consul may add
 // (https://developer.hashicorp.com/consul/api-docs/features/blocking), and slack.
@@ -117,6 +122,7 @@ func (w *Watcher) ask(ctx context.Context, service string, q question) (a answer
 	defer cancel()
 	a = answer{kind: k, sent: time.Now(), wait: options.WaitTime}
 	defer func() { a.took = time.Since(a.sent) }()
+	w.cfg.Trace.asked(ops[k])
 	var meta *api.QueryMeta
 	var err error
 	if k == audit {
@@ -152,6 +158,7 @@ func (w *Watcher) wait() time.Duration {
 // is deny, Consul then answers 200 with an empty list, and says nowhere that
 // it left something out.
 func (w *Watcher) blindfolded(ctx context.Context) (bool, error) {
+	w.cfg.Trace.asked(opToken)
 	token, _, err := w.cfg.Client.ACL().TokenReadSelf((&api.QueryOptions{}).WithContext(ctx))
 	switch {
 	case consul.Denied(err):

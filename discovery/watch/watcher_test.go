@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/consul/api"
+
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 )
 
@@ -374,4 +376,44 @@ func TestWrongSettingIsAnErrorThatNamesTheField(t *testing.T) {
 			t.Errorf("got %v; want %q", err, want)
 		}
 	}
+}
+
+func TestEachQuestionAndEachAnswerThatWasBelievedIsTold(t *testing.T) {
+	var mu sync.Mutex
+	told := map[string]int{}
+	count := func(what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		told[what]++
+	}
+	trace := &Trace{
+		Asked:    count,
+		Answered: func(service string, changed bool) { count(fmt.Sprint(service, " ", changed)) },
+	}
+	at, state := 7, api.HealthPassing
+	follow(t, Config{Trace: trace, AuditEvery: time.Hour}, func(c call) reply {
+		if c.kind == block {
+			return reply{index: index(at), leader: true, body: body(entry("a", check(state, ""))), after: time.Second}
+		}
+		return reply{index: index(at), leader: true, body: body(entry("a", check(state, "")))}
+	}, func(t *testing.T, w *Watcher, s *script) {
+		wantLatest(t, w, "a:passing")
+		settle(90 * time.Second)
+		s.do(func() { at, state = 8, api.HealthCritical })
+		settle(10 * time.Second)
+		wantLatest(t, w, "a:critical")
+		mu.Lock()
+		defer mu.Unlock()
+		if told["order true"] != 2 {
+			t.Errorf("told of %d answers with a new set; want the first and the one with the change", told["order true"])
+		}
+		if told["order false"] < 5 {
+			t.Errorf("told of %d answers with the same set; want one for each time that the question was held in vain", told["order false"])
+		}
+		for op, kind := range map[string]kind{"fetch": fetch, "block": block} {
+			if n := len(s.asked(kind)); told[op] != n || n == 0 {
+				t.Errorf("told of %d questions %s; want the %d that there were", told[op], op, n)
+			}
+		}
+	})
 }
