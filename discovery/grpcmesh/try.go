@@ -17,14 +17,13 @@ import (
 // attempt is one try.
 type attempt struct {
 	tries.Try
-	call   *call
-	link   *link
-	ctx    context.Context //nolint:containedctx // it ends with the try
-	index  int             // in Report.Tries
-	beside bool
-	line   *line // nil: it has no connection so far
-	picks  int   // how often gRPC has asked for it
-	began  time.Time
+	call  *call
+	link  *link
+	ctx   context.Context //nolint:containedctx // it ends with the try
+	index int             // in Report.Tries
+	line  *line           // nil: it has no connection so far
+	picks int             // how often gRPC has asked for it
+	began time.Time
 
 	// What gRPC said at its end.
 	end   atomic.Pointer[grpcbalancer.DoneInfo]
@@ -130,7 +129,9 @@ func (a *attempt) finish(latency time.Duration) {
 
 // note completes the report's line of the try.
 func (a *attempt) note(latency time.Duration) {
-	a.call.note(a, httpmesh.Try{Instance: a.Lease.Endpoint().Instance(), Outcome: a.Code, Latency: latency, Err: a.err})
+	a.call.note(a, httpmesh.Try{
+		Instance: a.Lease.Endpoint().Instance(), Outcome: a.Code, Latency: latency, Err: a.err, Beside: a.Beside, After: a.After,
+	})
 }
 
 // silence is how long nothing was said since the call was sent.

@@ -154,7 +154,7 @@ func (x *call) Begin(beside bool) (*attempt, outcome.Code, error) {
 	x.report.Tries = append(x.report.Tries, httpmesh.Try{Instance: lease.Endpoint().Instance()})
 	a := &attempt{
 		Try:  tries.Try{Lease: lease, Balancer: c.balancer, Start: now},
-		call: x, link: c.link(lease.Endpoint()), beside: beside, index: len(x.report.Tries) - 1,
+		call: x, link: c.link(lease.Endpoint()), index: len(x.report.Tries) - 1,
 	}
 	a.ctx, a.Cancel = context.WithCancelCause(context.WithValue(x.Ctx, attemptKey{}, a))
 	x.Began(a, c.ledger, beside)
@@ -238,7 +238,7 @@ func (x *call) send(a *attempt) error {
 		return x.open(a)
 	}
 	reply, opts := x.reply, x.opts
-	if a.beside {
+	if a.Beside {
 		reply = x.fresh()
 		opts, a.adopt = aside(opts)
 	}
@@ -311,7 +311,7 @@ func (x *call) result(a *attempt, won bool, code outcome.Code, err error) error 
 	case a.Code != outcome.OK:
 		return x.fail(a, a.Code, a.err)
 	}
-	if a.beside {
+	if a.Beside {
 		a.adopt()
 		if a.err == nil {
 			move(x.reply, a.reply)

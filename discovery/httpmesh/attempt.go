@@ -106,7 +106,7 @@ func (a *attempt) Send() {
 	if again := a.Code.Row().Again; x.to.grpc && (again == outcome.Always || again == outcome.IfRepeatable && x.Repeatable) {
 		x.body.settle()
 	}
-	x.note(a, Try{Instance: a.Lease.Endpoint().Instance(), Outcome: a.Code, Status: status, Latency: latency, Err: a.err})
+	x.note(a, Try{Instance: a.Lease.Endpoint().Instance(), Outcome: a.Code, Status: status, Latency: latency, Err: a.err, Beside: a.Beside, After: a.After})
 }
 
 // answered takes an answer, unless it is none: then the error says why.

@@ -179,13 +179,13 @@ func TestDialThatWasCalledOffIsNoFailedDial(t *testing.T) {
 	}}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := n.dial(ended, "10.0.0.1:1", nil, false); err == nil {
+	if _, err := n.dial(ended, "10.0.0.1:1", nil, false, nil); err == nil {
 		t.Error("got a connection")
 	} else if _, failed := errors.AsType[*dialError](err); failed {
 		t.Errorf("got %v; want it not marked as a failed dial", err)
 	}
 	n.timeout = time.Millisecond
-	if _, err := n.dial(t.Context(), "10.0.0.1:1", nil, false); err == nil {
+	if _, err := n.dial(t.Context(), "10.0.0.1:1", nil, false, nil); err == nil {
 		t.Error("got a connection")
 	} else if _, failed := errors.AsType[*dialError](err); !failed {
 		t.Errorf("got %v; want it marked as a failed dial", err)

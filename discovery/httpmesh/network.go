@@ -129,9 +129,10 @@ func (n *network) close() {
 const dialPatience = 10
 
 // dial connects, and shakes hands if there is a config for that, for as long as
-// dialPatience says. HTTP/2 is spoken if that is chosen, or if http2 says so. A failure that is the address's, and not the end of ctx or
-// close, is a *dialError.
-func (n *network) dial(parent context.Context, addr string, secure *tls.Config, http2 bool) (*conn, error) {
+// dialPatience says. HTTP/2 is spoken if that is chosen, or if http2 says so. While it is
+// open the connection is counted in open, unless that is nil. A failure that is the
+// address's, and not the end of ctx or close, is a *dialError.
+func (n *network) dial(parent context.Context, addr string, secure *tls.Config, http2 bool, open *atomic.Int64) (*conn, error) {
 	ctx, cancel := context.WithTimeout(parent, dialPatience*n.timeout)
 	defer cancel()
 	dialing := &ctx
@@ -139,7 +140,7 @@ func (n *network) dial(parent context.Context, addr string, secure *tls.Config, 
 		return nil, catalog.ErrClosed
 	}
 	defer n.remove(dialing)
-	c, err := n.connect(ctx, addr, secure, http2)
+	c, err := n.connect(ctx, addr, secure, http2, open)
 	if err != nil {
 		if parent.Err() != nil || errors.Is(ctx.Err(), context.Canceled) {
 			return nil, err
@@ -158,12 +159,12 @@ func (n *network) dial(parent context.Context, addr string, secure *tls.Config, 
 var errNoHTTP2 = errors.New("it has not chosen HTTP/2, which gRPC needs")
 
 // connect does what dial says, and returns any error as it is.
-func (n *network) connect(ctx context.Context, addr string, secure *tls.Config, http2 bool) (*conn, error) {
+func (n *network) connect(ctx context.Context, addr string, secure *tls.Config, http2 bool, open *atomic.Int64) (*conn, error) {
 	raw, err := n.dialer(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: raw, network: n, expires: n.expiry(time.Now())}
+	c := &conn{Conn: raw, network: n, expires: n.expiry(time.Now()), open: open}
 	if secure != nil {
 		if c.Conn, c.tls, err = shakeHands(ctx, raw, secure); err != nil {
 			return nil, err
@@ -172,6 +173,9 @@ func (n *network) connect(ctx context.Context, addr string, secure *tls.Config, 
 	if !n.add(c, func() { _ = raw.Close() }) {
 		_ = raw.Close()
 		return nil, catalog.ErrClosed
+	}
+	if open != nil {
+		open.Add(1)
 	}
 	chosen := c.tls != nil && c.tls.NegotiatedProtocol == alpnHTTP2
 	if http2 && secure != nil && !chosen {
@@ -229,6 +233,8 @@ type conn struct {
 	http2   *http.ClientConn     // nil: HTTP/1.1
 	spoken  chan error           // gets how the first read went; nil: nobody waits for that
 	expires time.Time            // zero: never
+	open    *atomic.Int64        // counts it until it is closed; nil: nothing does
+	closed  atomic.Bool          // Close was called
 	// sent is the number of bytes written; those being written count.
 	sent     atomic.Int64
 	received atomic.Int64
@@ -280,6 +286,9 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 func (c *conn) CloseWrite() error { return closeWrite(c.Conn) }
 
 func (c *conn) Close() error {
+	if !c.closed.Swap(true) && c.open != nil {
+		c.open.Add(-1)
+	}
 	c.network.remove(c)
 	return c.Conn.Close()
 }

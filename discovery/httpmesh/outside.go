@@ -57,7 +57,7 @@ func newOutside(hosts []string, n *network) *outside {
 		pool = standard.Clone()
 	}
 	pool.DialContext = func(ctx context.Context, _, addr string) (net.Conn, error) {
-		c, err := n.dial(ctx, addr, nil, false) // so that Close ends what is open
+		c, err := n.dial(ctx, addr, nil, false, nil) // so that Close ends what is open
 		if err != nil {
 			return nil, err
 		}

@@ -69,6 +69,12 @@ type Try struct {
 	Err error
 	// Used says that the caller gets its answer.
 	Used bool
+	// Beside says that it ran beside others, for one of them had no answer within
+	// Config.TryTimeout.
+	Beside bool
+	// After is how the try ended that this one followed. None for the first, and for
+	// the first beside others.
+	After outcome.Code
 }
 
 type reportKey struct{}

@@ -45,7 +45,7 @@ type route struct {
 
 func (t *Transport) newRoute(key routeKey, now time.Time) *route {
 	return &route{
-		key: key, tls: t.cfg.TLS, network: t.network, ledger: &tries.Ledger{Ratio: t.cfg.Budget.Ratio, Floor: t.cfg.Budget.Floor, Began: now},
+		key: key, tls: t.cfg.TLS, network: t.network, ledger: t.newLedger(now),
 		balancer: balancer.New(key.service, balancer.Config{
 			Policy: t.cfg.Policy, Outliers: t.health, Trace: &t.cfg.Trace.Balancer,
 			Only: func(i catalog.Instance) bool { return i.TLS() == key.secure },
@@ -142,6 +142,7 @@ type leaf struct {
 	retired  atomic.Bool
 	heard    atomic.Int64 // when it last answered, since the network began
 	stalled  atomic.Int64 // dials that take too long
+	open     atomic.Int64 // connections
 }
 
 const (
@@ -196,7 +197,7 @@ func (l *leaf) dial(ctx context.Context, secure *tls.Config, http2 bool) (net.Co
 			a.stall()
 		}
 	})
-	c, err := n.dial(ctx, l.addr, secure, http2)
+	c, err := n.dial(ctx, l.addr, secure, http2, &l.open)
 	if !timer.Stop() {
 		l.stalled.Add(-1) // or will have been added
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -201,13 +202,50 @@ func (t *Transport) Config() Config { return t.cfg }
 // go to, one of those for https, and two more of those that calls of gRPC go to. There is none of those that were never asked for,
 // and of a service without an instance.
 func (t *Transport) Balancers(service string) (all []*balancer.Balancer) {
+	for _, r := range t.routesTo(service) {
+		all = append(all, r.balancer)
+	}
+	return all
+}
+
+// Connections returns how many connections are open to each instance of a service that
+// was asked so far, idle ones included.
+func (t *Transport) Connections(service string) map[catalog.Key]int {
+	open := map[catalog.Key]int{}
+	for _, r := range t.routesTo(service) {
+		for e, l := range r.each() {
+			open[e.Instance().Key()] += int(l.open.Load())
+		}
+	}
+	return open
+}
+
+// RetriesLeft returns how many tries beyond the first of a request Config.Budget would pay
+// for now. There is a budget for each of the Balancers, of which it is the least.
+func (t *Transport) RetriesLeft(service string, now time.Time) int {
+	routes := t.routesTo(service)
+	if len(routes) == 0 {
+		return t.newLedger(now).Left(now)
+	}
+	left := math.MaxInt
+	for _, r := range routes {
+		left = min(left, r.ledger.Left(now))
+	}
+	return left
+}
+
+func (t *Transport) routesTo(service string) (all []*route) {
 	for _, key := range [...]routeKey{{}, {secure: true}, {grpc: true}, {secure: true, grpc: true}} {
 		key.service = service
 		if r, ok := t.routes.Load(key); ok {
-			all = append(all, r.(*route).balancer)
+			all = append(all, r.(*route))
 		}
 	}
 	return all
+}
+
+func (t *Transport) newLedger(now time.Time) *tries.Ledger {
+	return &tries.Ledger{Ratio: t.cfg.Budget.Ratio, Floor: t.cfg.Budget.Floor, Began: now}
 }
 
 // BalancerFor returns the balancer of a service, with its latest instances, those that

@@ -153,7 +153,7 @@ func TestReportTellsWhereARequestWentAndWhy(t *testing.T) {
 			Proven: time.Now().Add(-time.Hour),
 			Tries: []httpmesh.Try{
 				{Instance: a.report.Tries[0].Instance, Outcome: outcome.Unreachable, Err: a.report.Tries[0].Err},
-				{Instance: a.report.Tries[1].Instance, Outcome: outcome.Gateway, Status: 503, Used: true},
+				{Instance: a.report.Tries[1].Instance, Outcome: outcome.Gateway, Status: 503, Used: true, After: outcome.Unreachable},
 			},
 		}
 		sameError := cmp.Comparer(func(a, b error) bool { return errors.Is(a, b) })

@@ -64,14 +64,14 @@ func (c *Call[A]) again(a A) (wait time.Duration, ok bool) {
 // for what was shed, or beside a try that runs.
 func (c *Call[A]) elsewhere(t *Try, row outcome.Row) bool {
 	inUse, found := t.Balancer.Left(balancer.Request{Now: time.Now(), Tried: c.tried})
-	return inUse || found && !t.beside && c.stalls < maxStalls && !row.Shed()
+	return inUse || found && !t.Beside && c.stalls < maxStalls && !row.Shed()
 }
 
 // sameAgain reports whether an instance that was tried is tried again, and after
 // how long. An instance that sheds has told the caller when to come again: to
 // wait here would only move the queue.
 func (c *Call[A]) sameAgain(a A, row outcome.Row) (wait time.Duration, ok bool) {
-	if a.Base().beside || row.Shed() || c.stalls >= maxStalls || len(c.tried) > c.Rules.MaxRetries {
+	if a.Base().Beside || row.Shed() || c.stalls >= maxStalls || len(c.tried) > c.Rules.MaxRetries {
 		return 0, false
 	}
 	if a.Answered() && row.Proves != outcome.Absent { // only if it says when to come again

@@ -92,10 +92,14 @@ type Try struct {
 	// Impatient says that its patience is over, and that another try runs for it, or
 	// will.
 	Impatient atomic.Bool
+	// Beside says that it runs in a lane.
+	Beside bool
+	// After is how the try before it ended, of its lane if it is in one; None: it is the
+	// first.
+	After outcome.Code
 
-	beside bool // it runs in a lane
-	ended  bool // what it was sent for came or failed
-	paid   bool // the next try is
+	ended bool // what it was sent for came or failed
+	paid  bool // the next try is
 }
 
 var errOver = errors.New("the request is over")
@@ -128,11 +132,15 @@ func (c *Call[A]) Began(a A, ledger *Ledger, beside bool) {
 		c.tried = c.room[:0]
 	}
 	c.tried = append(c.tried, t.Lease.Endpoint())
+	lane := &c.current
 	if beside {
-		c.beside.current, t.beside = a, true
-	} else {
-		c.current = a
+		lane, t.Beside = &c.beside.current, true
 	}
+	var none A
+	if before := *lane; before != none {
+		t.After = before.Base().Code
+	}
+	*lane = a
 }
 
 // Ended notes that a try has ended, and reports whether it was cut before. The

@@ -64,15 +64,27 @@ func (l *Ledger) Spend(now time.Time) bool {
 	second := l.second(now)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var asked, spent uint64
-	for n := range window {
-		asked += within(l.asked[n].Load(), second)
-		spent += within(l.spent[n], second)
-	}
-	if float64(spent+1) > l.Ratio*float64(asked)+l.Floor*window {
+	if l.left(second) < 1 {
 		return false
 	}
 	slot := &l.spent[second%window]
 	*slot = plus(*slot, second)
 	return true
+}
+
+// Left returns how many retries Spend would give now.
+func (l *Ledger) Left(now time.Time) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return max(l.left(l.second(now)), 0)
+}
+
+// left is negative after a time with more requests. The mutex is held.
+func (l *Ledger) left(second uint64) int {
+	var asked, spent uint64
+	for n := range window {
+		asked += within(l.asked[n].Load(), second)
+		spent += within(l.spent[n], second)
+	}
+	return int(l.Ratio*float64(asked)+l.Floor*window) - int(spent)
 }

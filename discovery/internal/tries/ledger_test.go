@@ -33,3 +33,40 @@ func TestBudgetComesBackAsItsWindowMovesOn(t *testing.T) {
 		}
 	}
 }
+
+func TestLeftIsWhatSpendWouldGive(t *testing.T) {
+	began := time.Unix(0, 0)
+	l := &Ledger{Ratio: 0.1, Floor: 0.3, Began: began}
+	for range 47 {
+		l.Request(began)
+	}
+	for want := 7; want >= 0; want-- { // 4.7 and 3
+		if got := l.Left(began); got != want {
+			t.Errorf("got %d left; want %d", got, want)
+		}
+		if l.Spend(began) != (want > 0) {
+			t.Errorf("with %d left a retry was given or not; want the other", want)
+		}
+	}
+	later := began.Add(9 * time.Second)
+	for range 100 {
+		l.Request(later)
+	}
+	l.Spend(later) // of the second that stays in the window
+	if got := l.Left(began.Add(12 * time.Second)); got != 12 {
+		t.Errorf("got %d left of a tenth of 100, and 3, after 1; want 12", got)
+	}
+}
+
+func TestLeftIsNeverLessThanNone(t *testing.T) {
+	began := time.Unix(0, 0)
+	l := &Ledger{Ratio: 1, Began: began}
+	for range 5 {
+		l.Request(began)
+	}
+	for l.Spend(began.Add(time.Second)) {
+	}
+	if got := l.Left(began.Add(10500 * time.Millisecond)); got != 0 { // the requests are forgotten, the retries are not
+		t.Errorf("got %d left; want 0", got)
+	}
+}
