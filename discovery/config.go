@@ -142,6 +142,15 @@ type Trace struct {
 	Failover     *failover.Trace
 }
 
+// beside returns the trace of a watch beside the mesh's own: what is told by the name of
+// a service alone is of the one.
+func (t *Trace) beside() *watch.Trace {
+	if t.Watch == nil {
+		return nil
+	}
+	return &watch.Trace{Asked: t.Watch.Asked}
+}
+
 // defaultInitialFetchTimeout leaves time for a Consul that is just being started.
 const defaultInitialFetchTimeout = 5 * time.Second
 

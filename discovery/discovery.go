@@ -10,11 +10,13 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/failover"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/discovery/internal/consul"
+	"github.com/rollcall-mesh/rollcall/discovery/internal/rates"
 	"github.com/rollcall-mesh/rollcall/discovery/mtls"
 	"github.com/rollcall-mesh/rollcall/discovery/registration"
 	"github.com/rollcall-mesh/rollcall/discovery/watch"
@@ -28,6 +30,8 @@ var ErrNoInstance = catalog.ErrNoInstance
 // Open.
 type Mesh struct {
 	root      *Mesh // the one that was opened, itself or that of a view
+	started   time.Time
+	calls     rates.Services // of all views; the root's
 	consul    consul.Config
 	own       *consul.Client // of the caller's; nil: made of consul
 	center    string         // the datacenter that is watched; empty: the agent's own
@@ -68,12 +72,13 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 		return nil, err
 	}
 	m := &Mesh{
-		consul: cfg.Consul.settings(),
-		center: cfg.Consul.Datacenter,
-		own:    cfg.Consul.Client,
-		log:    cmp.Or(cfg.Log, slog.Default()),
-		whole:  cfg.Source,
-		views:  map[*Mesh]struct{}{},
+		started: time.Now(),
+		consul:  cfg.Consul.settings(),
+		center:  cfg.Consul.Datacenter,
+		own:     cfg.Consul.Client,
+		log:     cmp.Or(cfg.Log, slog.Default()),
+		whole:   cfg.Source,
+		views:   map[*Mesh]struct{}{},
 	}
 	m.root = m
 	if cfg.Trace != nil {
@@ -88,7 +93,7 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 		}
 	}
 	m.sending = cfg.HTTP
-	m.sending.Trace = loggedEjections(m.trace.HTTP, m.log)
+	m.sending.Trace = counted(loggedEjections(m.trace.HTTP, m.log), &m.calls)
 	selection, err := selections(cfg.Select)
 	if err == nil && cfg.hasTLS() {
 		err = m.identify(cfg.TLS)
@@ -167,8 +172,7 @@ func (m *Mesh) lookFar(cfg Config, following watch.Config) error {
 	for _, name := range cfg.Failover.Datacenters {
 		following.Datacenter, following.StaleFor = name, cmp.Or(cfg.Failover.StaleFor, defaultFarStaleFor)
 		following.Dir, following.MaxQueries = "", farQueries
-		// What is told by the name of the service alone is of this datacenter.
-		following.Trace, following.Log = nil, m.log.With("datacenter", name)
+		following.Trace, following.Log = m.trace.beside(), m.log.With("datacenter", name)
 		watcher, err := watch.New(following)
 		if err != nil {
 			return err

@@ -78,8 +78,14 @@ func TestRequestsGoToTheOtherDatacenterWhenThisOneHasNoneLeftAndComeBack(t *test
 	}
 	beat(api.HealthCritical)
 	answers("none is ready here", "far")
+	if got := mesh.Status().Services[0].FailedOverTo; got != "dc2" {
+		t.Errorf("failed over to %q; want dc2", got)
+	}
 	beat(api.HealthPassing)
 	answers("healed", "near")
+	if got := mesh.Status().Services[0].FailedOverTo; got != "" {
+		t.Errorf("failed over to %q when this datacenter has healed; want none", got)
+	}
 
 	// Cut off: what is known of it is used for as long as StaleFor says, then no more.
 	far.Pause()

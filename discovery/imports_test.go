@@ -42,6 +42,7 @@ var rooms = []struct {
 	{room: "discovery/balancer", may: []string{"internal/clip", "discovery/catalog", "discovery/outcome", "discovery/outlier"}},
 	{room: "discovery/failover", may: []string{"internal/clip", "discovery/catalog"}},
 	{room: "discovery/internal/tries", may: []string{"internal/clip", "internal/grpcwire", "discovery/catalog", "discovery/outcome", "discovery/outlier", "discovery/balancer"}},
+	{room: "discovery/internal/rates", may: []string{}},
 	{room: "discovery/httpmesh", may: []string{"internal/clip", "internal/grpcwire", "internal/problem", "discovery/catalog", "discovery/outcome", "discovery/outlier", "discovery/balancer", "discovery/internal/tries"}},
 	{room: "discovery/mtls", may: []string{"internal/clip"}},
 	{room: "discovery/internal/consul", mayNot: []string{

@@ -72,7 +72,7 @@ func (m *Mesh) Filter(expression string) (*Mesh, error) {
 	}
 	following := root.following
 	following.Filter, following.Dir, following.MaxQueries = expression, "", filterQueries
-	following.Trace, following.Log = nil, root.log.With("filter", expression)
+	following.Trace, following.Log = root.trace.beside(), root.log.With("filter", expression)
 	watcher, err := watch.New(following)
 	if err != nil {
 		return nil, fmt.Errorf("discovery: %w", err)

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"time"
@@ -9,12 +10,20 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/outlier"
 	"github.com/rollcall-mesh/rollcall/discovery/registration"
+	"github.com/rollcall-mesh/rollcall/internal/clip"
 )
+
+// StatusVersion is the Version of the Status that this package makes. A reader of another
+// process's bears fields that it does not know and does without those that are not there,
+// and reads no later version: there the fields mean something else.
+const StatusVersion = 1
 
 // Status is what a mesh knows at one time, for pages and metrics. It is a value
 // of its own: nothing in it changes later, and it marshals to JSON as it is.
 type Status struct {
+	Version       int                  `json:"version"` // StatusVersion
 	At            time.Time            `json:"at"`
+	Started       time.Time            `json:"started"`       // when the mesh was opened
 	Services      []ServiceStatus      `json:"services"`      // by name
 	Registrations []RegistrationStatus `json:"registrations"` // in the order of Register
 }
@@ -29,27 +38,54 @@ type ServiceStatus struct {
 	Panic    bool      `json:"panic"`           // critical instances are used, for want of better ones
 	Ready    int       `json:"ready"`
 	// Deselected by Config.Select, whatever their state, and not among the ready.
-	Deselected int              `json:"deselected,omitempty"`
-	Ejected    int              `json:"ejected"` // of those in use
-	Missing    int              `json:"missing"` // vanished from the catalog, and still in use
-	Instances  []InstanceStatus `json:"instances"`
+	Deselected int `json:"deselected,omitempty"`
+	Ejected    int `json:"ejected"` // of those in use
+	Missing    int `json:"missing"` // vanished from the catalog, and still in use
+	// FailedOverTo is the datacenter whose instances are asked for want of ready ones
+	// here; empty: none.
+	FailedOverTo string           `json:"failed_over_to,omitempty"`
+	Calls        CallStatus       `json:"calls"`
+	RetriesLeft  int              `json:"retry_budget_left"` // tries that the budget of retries would pay for now
+	Instances    []InstanceStatus `json:"instances"`
+}
+
+// CallStatus is what the process has sent to a service in the last whole ten seconds, by
+// HTTP and by gRPC, whichever view of the mesh has sent it. Of more than 256 services at
+// once not all are counted.
+type CallStatus struct {
+	WindowSeconds int `json:"window_seconds"`
+	Requests      int `json:"requests"`
+	Failed        int `json:"failed"`      // the caller got an error, or an answer of 500 and above: see outcome.Code.Failed
+	Retries       int `json:"retries"`     // tries beyond the first of a request
+	OverBudget    int `json:"over_budget"` // requests that were not tried again for want of budget
+	// Percentiles of the time to the header of the answer or the failure, all tries
+	// together, rounded up by a quarter at most; 0 without a request.
+	P50Seconds float64 `json:"p50_seconds"`
+	P99Seconds float64 `json:"p99_seconds"`
 }
 
 // InstanceStatus is an instance as the catalog and this mesh's own requests know
 // it.
 type InstanceStatus struct {
-	ID           string          `json:"id"`
-	Node         string          `json:"node,omitempty"`
-	Addr         string          `json:"addr"`
-	State        catalog.State   `json:"state"`
-	Reason       string          `json:"reason,omitempty"`
-	Weight       int             `json:"weight"`
-	Reserve      bool            `json:"reserve,omitempty"`      // of another datacenter, and asked when no other is left
-	MissingUntil time.Time       `json:"missing_until,omitzero"` // zero: it is in the catalog
-	InFlight     int             `json:"in_flight"`
-	Deselected   bool            `json:"deselected,omitempty"` // Config.Select leaves it out
-	Health       string          `json:"health,omitempty"`     // by its answers: healthy, suspect, on trial, ejected; empty: never asked for
-	Ejected      *EjectionStatus `json:"ejected,omitempty"`    // nil: it is not
+	ID           string        `json:"id"`
+	Node         string        `json:"node,omitempty"`
+	Addr         string        `json:"addr"`
+	Zone         string        `json:"zone,omitempty"`
+	Version      string        `json:"version,omitempty"`    // as its Meta says under that key
+	Datacenter   string        `json:"datacenter,omitempty"` // empty: the agent's own
+	Protocol     string        `json:"protocol"`             // http, grpc, or both as "http,grpc"
+	State        catalog.State `json:"state"`
+	Reason       string        `json:"reason,omitempty"`
+	Weight       int           `json:"weight"`
+	Reserve      bool          `json:"reserve,omitempty"`      // of another datacenter, and asked when no other is left
+	MissingUntil time.Time     `json:"missing_until,omitzero"` // zero: it is in the catalog
+	InFlight     int           `json:"in_flight"`
+	Connections  int           `json:"connections"` // open ones of this process, idle ones included
+	// LatencySeconds is what the balancer expects of its next answer; 0: it does not know.
+	LatencySeconds float64         `json:"latency_seconds"`
+	Deselected     bool            `json:"deselected,omitempty"` // Config.Select leaves it out
+	Health         string          `json:"health,omitempty"`     // by its answers: healthy, suspect, on trial, ejected; empty: never asked for
+	Ejected        *EjectionStatus `json:"ejected,omitempty"`    // nil: it is not
 }
 
 // EjectionStatus is why an instance is out of use, and for how long.
@@ -75,10 +111,12 @@ type RegistrationStatus struct {
 // watch alive and begins none. With Config.Source it has no services. Of a view it
 // tells that view's health of the instances, and the registrations of the mesh.
 func (m *Mesh) Status() Status {
-	s := Status{At: time.Now(), Services: []ServiceStatus{}, Registrations: []RegistrationStatus{}}
+	s := Status{
+		Version: StatusVersion, At: time.Now(), Started: m.root.started,
+		Services: []ServiceStatus{}, Registrations: []RegistrationStatus{},
+	}
 	for _, snapshot := range m.snapshots() {
-		name := snapshot.Service()
-		s.Services = append(s.Services, statusOf(snapshot, m.selection(name), m.transport.Balancers(name), s.At))
+		s.Services = append(s.Services, m.serviceStatus(snapshot, s.At))
 	}
 	m.root.mu.Lock()
 	registered := slices.Clone(m.root.registered)
@@ -94,25 +132,38 @@ func (m *Mesh) Status() Status {
 	return s
 }
 
-// statusOf describes a set; there is no balancer of a service that nothing was sent
-// to, and two of one that is called by http and by https.
-func statusOf(set *catalog.Snapshot, selection catalog.Selection, balancers []*balancer.Balancer, now time.Time) ServiceStatus {
-	s := ServiceStatus{Service: set.Service(), Since: set.At(), Instances: make([]InstanceStatus, 0, set.Len())}
+// asked is an instance as one balancer has it.
+type asked struct {
+	*balancer.Endpoint
+	by *balancer.Balancer
+}
+
+// serviceStatus describes a set; there is no balancer of a service that nothing was sent
+// to, and several of one that is called by http, by https and by gRPC.
+func (m *Mesh) serviceStatus(set *catalog.Snapshot, now time.Time) ServiceStatus {
+	name := set.Service()
+	s := ServiceStatus{
+		Service: name, Since: set.At(), Calls: callStatus(m.root.calls.Read(name, now)),
+		RetriesLeft: m.transport.RetriesLeft(name, now), Instances: make([]InstanceStatus, 0, set.Len()),
+	}
 	var trouble error
 	if s.Proven, trouble = set.Freshness(); trouble != nil {
 		s.Error, s.FromDisk = trouble.Error(), errors.Is(trouble, catalog.ErrFromDisk)
 	}
-	endpoints := map[catalog.Key]*balancer.Endpoint{}
-	for _, b := range balancers {
+	endpoints := map[catalog.Key][]asked{}
+	for _, b := range m.transport.Balancers(name) {
 		counts := b.Counts(now)
 		s.Panic, s.Ejected = s.Panic || counts.Panic, s.Ejected+counts.Ejected
 		for _, e := range b.Endpoints() {
-			i := e.Instance()
-			endpoints[i.Key()] = e
+			key := e.Instance().Key()
+			endpoints[key] = append(endpoints[key], asked{e, b})
 		}
 	}
+	selection, open := m.selection(name), m.transport.Connections(name)
 	for i := range set.All() {
 		status := instanceStatus(i, endpoints[i.Key()], now)
+		status.Connections = open[i.Key()]
+		status.Datacenter = cmp.Or(i.Datacenter, m.root.center)
 		switch status.Deselected = !selection.Selects(i); {
 		case status.Deselected:
 			s.Deselected++
@@ -122,24 +173,44 @@ func statusOf(set *catalog.Snapshot, selection catalog.Selection, balancers []*b
 		if i.Missing() {
 			s.Missing++
 		}
+		if !i.Reserve && i.Datacenter != "" {
+			s.FailedOverTo = i.Datacenter
+		}
 		s.Instances = append(s.Instances, status)
 	}
 	return s
 }
 
-func instanceStatus(i catalog.Instance, e *balancer.Endpoint, now time.Time) InstanceStatus {
+// maxVersion bounds what is told of a version, in bytes: it comes from an entry's Meta.
+const maxVersion = 64
+
+func instanceStatus(i catalog.Instance, by []asked, now time.Time) InstanceStatus {
 	s := InstanceStatus{
-		ID: i.ID, Node: i.Node, Addr: i.Addr(), State: i.State, Reason: i.Reason, Weight: i.Weight,
-		Reserve: i.Reserve, MissingUntil: i.MissingUntil,
+		ID: i.ID, Node: i.Node, Addr: i.Addr(), Zone: i.Zone, Version: clip.To(maxVersion, i.Meta["version"]), Protocol: protocolOf(i),
+		State: i.State, Reason: i.Reason, Weight: i.Weight, Reserve: i.Reserve, MissingUntil: i.MissingUntil,
 	}
-	if e == nil {
-		return s
-	}
-	s.InFlight, s.Health = e.InFlight(), e.State(now).String()
-	if x := e.Ejection(); !x.Over(now) {
-		s.Ejected = ejectionStatus(x)
+	worst := outlier.Healthy
+	for _, e := range by {
+		s.InFlight += e.InFlight()
+		s.LatencySeconds = max(s.LatencySeconds, e.by.Latency(e.Endpoint, now).Seconds())
+		worst = max(worst, e.State(now))
+		s.Health = worst.String()
+		if x := e.Ejection(); !x.Over(now) {
+			s.Ejected = ejectionStatus(x)
+		}
 	}
 	return s
+}
+
+// protocolOf is what an instance speaks.
+func protocolOf(i catalog.Instance) string {
+	switch {
+	case !i.Speaks(catalog.GRPC):
+		return catalog.HTTP
+	case i.Speaks(catalog.HTTP):
+		return catalog.HTTP + "," + catalog.GRPC
+	}
+	return catalog.GRPC
 }
 
 func ejectionStatus(x outlier.Ejection) *EjectionStatus {

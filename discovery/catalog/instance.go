@@ -60,6 +60,18 @@ func (s State) Ready() bool { return s == StatePassing || s == StateWarning }
 // MarshalText lets pages and logs show the state by its name.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText reads what MarshalText wrote. A word that is none of ours, as of a later
+// version, is StateUnknown.
+func (s *State) UnmarshalText(text []byte) error {
+	*s = StateUnknown
+	for _, known := range States {
+		if known.String() == string(text) {
+			*s = known
+		}
+	}
+	return nil
+}
+
 // Instance is one running copy of a service, as the registry last told of it.
 // It is a value that may be kept. Its slices and maps are shared: don't change
 // them.
@@ -94,6 +106,9 @@ type Instance struct {
 	// Reserve is set for an instance that is asked when no other is left: none is
 	// ready, or each that is has failed the request. See package failover.
 	Reserve bool
+	// Datacenter is the one that it is of, if that is not the one watched. See package
+	// failover.
+	Datacenter string
 	// MissingUntil is zero for an instance that the registry's last answer
 	// held. Otherwise the instance has vanished from it, and is used as if it
 	// were still there until this time, or for longer while the registry can't

@@ -143,3 +143,20 @@ func ExampleFixed() {
 	// order-a 10.0.0.3:8080 passing
 	// order-b [2001:db8::4]:8080 draining
 }
+
+func TestStateIsReadAsItIsWritten(t *testing.T) {
+	for _, want := range append(catalog.States[:], catalog.StateUnknown) {
+		text, err := want.MarshalText()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := catalog.StateDraining
+		if err := got.UnmarshalText(text); err != nil || got != want {
+			t.Errorf("%s: got %v, %v; want it as it was", text, got, err)
+		}
+	}
+	got := catalog.StatePassing
+	if err := got.UnmarshalText([]byte("resting")); err != nil || got != catalog.StateUnknown {
+		t.Errorf("got %v, %v of a later version's word; want unknown", got, err)
+	}
+}

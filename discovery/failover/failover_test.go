@@ -120,7 +120,11 @@ func TestOtherDatacentersStandInInTheirOrder(t *testing.T) {
 		w.set(&w.here, "a? b!")
 		w.want("a b! (x)", "one is missing here, one critical")
 		w.set(&w.here, "a! b!")
-		w.want("a! b! x", "all are critical here")
+		for i := range w.want("a! b! x", "all are critical here").All() {
+			if far := i.ID == "x"; far != (i.Datacenter == "dc2") || !far && i.Datacenter != "" {
+				t.Errorf("%s is of the datacenter %q; want dc2 for x, and none for those here", i.ID, i.Datacenter)
+			}
+		}
 		w.set(&w.far[0], "x!")
 		w.want("a! b! y", "the nearer has none that is ready")
 		w.far[1].old.Store(true)

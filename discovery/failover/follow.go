@@ -140,7 +140,7 @@ func (s *Source) judge(f *follower, st *state, now time.Time) (left time.Duratio
 	if other != nil {
 		for i := range other.All() {
 			if i.State.Ready() {
-				i.Reserve = st.away == ""
+				i.Datacenter, i.Reserve = name, st.away == ""
 				set = append(set, i)
 			}
 		}

@@ -165,6 +165,16 @@ func (c Code) Proves() Proof {
 	return table[c].Proves
 }
 
+// Failed reports whether a request that ended so has failed its caller: not where there
+// was an answer below 500, nor where the caller left or sent what can't be sent.
+func (c Code) Failed() bool {
+	switch c {
+	case None, OK, Busy, Canceled, CallerError:
+		return false
+	}
+	return true
+}
+
 // String returns the code's name: bounded in number, fit for a metric's label.
 func (c Code) String() string { return c.Row().Name }
 

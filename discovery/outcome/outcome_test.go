@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,6 +75,18 @@ func TestRowsOfTheTableAgreeWithThemselves(t *testing.T) {
 		if row.Again == outcome.IfRepeatable && !row.Costs {
 			t.Errorf("%s: the instance may have worked on it, and another try costs nothing", code)
 		}
+	}
+}
+
+func TestRequestHasFailedItsCallerUnlessItGotAnAnswerOrIsAtFaultItself(t *testing.T) {
+	fine := []outcome.Code{outcome.OK, outcome.Busy, outcome.Canceled, outcome.CallerError}
+	for _, code := range outcome.Codes() {
+		if got, want := code.Failed(), !slices.Contains(fine, code); got != want {
+			t.Errorf("%s: failed is %v; want %v", code, got, want)
+		}
+	}
+	if outcome.None.Failed() {
+		t.Error("what has not ended has failed")
 	}
 }
 

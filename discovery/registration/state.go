@@ -1,6 +1,7 @@
 package registration
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -59,6 +60,17 @@ func (s State) String() string {
 
 // MarshalText lets pages and logs show the state by its name.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote; another word is an error.
+func (s *State) UnmarshalText(text []byte) error {
+	for _, known := range States {
+		if known.String() == string(text) {
+			*s = known
+			return nil
+		}
+	}
+	return fmt.Errorf("registration: state %.80q; want one of %v", text, States)
+}
 
 // Status is a state, why it is so, and since when.
 type Status struct {

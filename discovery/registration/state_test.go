@@ -55,6 +55,23 @@ func TestStateChangesOnlyAsDrawn(t *testing.T) {
 	}
 }
 
+func TestStateIsReadAsItIsWritten(t *testing.T) {
+	for _, want := range States {
+		text, err := want.MarshalText()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := State(-1)
+		if err := got.UnmarshalText(text); err != nil || got != want {
+			t.Errorf("%s: got %v, %v; want it as it was", text, got, err)
+		}
+	}
+	got := StateDraining
+	if err := got.UnmarshalText([]byte("resting")); err == nil || !strings.Contains(err.Error(), `"resting"`) || got != StateDraining {
+		t.Errorf("got %v, %v of a word that is none; want an error that names it", got, err)
+	}
+}
+
 // TestEveryChangeOfALifeIsDrawnToldAndLogged runs lives with random harm.
 func TestEveryChangeOfALifeIsDrawnToldAndLogged(t *testing.T) {
 	rng := rand.New(rand.NewPCG(6, 1))

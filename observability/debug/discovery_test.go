@@ -39,19 +39,30 @@ func (s status) Status() discovery.Status { return discovery.Status(s) }
 
 func TestPageIsTheStatusOfTheMesh(t *testing.T) {
 	at := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
-	page := get(t, status{At: at, Services: []discovery.ServiceStatus{{
-		Service: "user", Since: at, Error: "connection refused", FromDisk: true, Missing: 1,
-		Instances: []discovery.InstanceStatus{{ID: "a", Addr: "[::1]:80", State: catalog.StatePassing, MissingUntil: at.Add(time.Second)}},
+	page := get(t, status{Version: 1, At: at, Services: []discovery.ServiceStatus{{
+		Service: "user", Since: at, Error: "connection refused", FromDisk: true, Missing: 1, RetriesLeft: 30,
+		Calls: discovery.CallStatus{WindowSeconds: 10, Requests: 7, Failed: 1, Retries: 2, P50Seconds: 0.002, P99Seconds: 0.3},
+		Instances: []discovery.InstanceStatus{{
+			ID: "a", Addr: "[::1]:80", State: catalog.StatePassing, MissingUntil: at.Add(time.Second),
+			Protocol: "http", Version: "v7", Connections: 2, LatencySeconds: 0.001,
+		}},
 	}}})
 	want := map[string]any{
 		"service": "user", "since": "2026-11-01T12:00:00Z", "error": "connection refused", "from_disk": true,
-		"panic": false, "ready": 0.0, "ejected": 0.0, "missing": 1.0,
+		"panic": false, "ready": 0.0, "ejected": 0.0, "missing": 1.0, "retry_budget_left": 30.0,
+		"calls": map[string]any{
+			"window_seconds": 10.0, "requests": 7.0, "failed": 1.0, "retries": 2.0, "over_budget": 0.0, "p50_seconds": 0.002, "p99_seconds": 0.3,
+		},
 		"instances": []any{map[string]any{
 			"id": "a", "addr": "[::1]:80", "state": "passing", "weight": 0.0, "in_flight": 0.0, "missing_until": "2026-11-01T12:00:01Z",
+			"protocol": "http", "version": "v7", "connections": 2.0, "latency_seconds": 0.001,
 		}},
 	}
 	if diff := cmp.Diff([]any{want}, page["services"]); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if page["version"] != 1.0 {
+		t.Errorf("got version %v; want 1", page["version"])
 	}
 }
 
