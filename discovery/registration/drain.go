@@ -17,7 +17,7 @@ const absentWithin = time.Second
 // beginDrain makes draining the word from now on, to be told at once, whatever
 // went on before.
 func (l *life) beginDrain() {
-	l.draining = true
+	l.draining, l.stepAt = true, time.Now()
 	l.enter(StateDraining, "asked to", nil)
 	l.retry, l.beatAt, l.writeAt = backoff{}, time.Time{}, time.Time{}
 	if !l.mayExist {
@@ -33,6 +33,8 @@ func (l *life) beginSettle() {
 	}
 	l.enter(StateDraining, "seen in the catalog", nil)
 	now := time.Now()
+	l.left(stepSeen, l.stepAt)
+	l.stepAt = now
 	l.arrived = l.countArrivals()
 	l.settleAt, l.settleEnd = now.Add(l.cfg.Settle), now.Add(l.cfg.SettleMax)
 }
@@ -50,6 +52,7 @@ func (l *life) settle(context.Context, context.Context) {
 		return
 	}
 	l.settleAt = time.Time{}
+	l.left(stepSettled, l.stepAt)
 	l.endDrain()
 }
 
@@ -77,10 +80,12 @@ func (l *life) leave(ctx context.Context) {
 		return
 	}
 	var wait backoff
+	began := time.Now()
 	for {
 		err := l.leaveOnce(ctx)
 		if err == nil {
 			l.awaitAbsence(ctx)
+			l.left(stepGone, began)
 			l.enter(StateDeregistered, "deregistered", nil)
 			return
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -41,6 +42,46 @@ func TestDrainSettlesAfterDrainingWasSeen(t *testing.T) {
 		}
 		if took := time.Since(began); took < 1500*time.Millisecond || took > 1600*time.Millisecond {
 			t.Errorf("drained after %v; want 1s until it was seen and 500ms to settle", took)
+		}
+	})
+}
+
+func TestEachStepOfLeavingIsToldWithTheTimeThatItTook(t *testing.T) {
+	in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {
+		var mu sync.Mutex
+		told := map[string]time.Duration{}
+		var order []string
+		cfg.Trace = &Trace{Left: func(_, _, step string, took time.Duration) {
+			mu.Lock()
+			defer mu.Unlock()
+			told[step] = took
+			order = append(order, step)
+		}}
+		r := begun(t, cfg)
+		agent.Break("/v1/health/", consultest.Paused())
+		done := make(chan error, 1)
+		go func() { done <- r.Drain(t.Context()) }()
+		time.Sleep(time.Second)
+		agent.Mend()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if !slices.Equal(order, Steps[:]) {
+			t.Errorf("told of %v; want %v, once each", order, Steps)
+		}
+		if seen := told[stepSeen]; seen < time.Second || seen > 1100*time.Millisecond {
+			t.Errorf("seen after %v; want the second for which the catalog could not be read", seen)
+		}
+		if settled := told[stepSettled]; settled < 500*time.Millisecond || settled > 550*time.Millisecond {
+			t.Errorf("settled after %v; want the 500ms of Settle", settled)
+		}
+		if gone := told[stepGone]; gone > absentWithin {
+			t.Errorf("gone after %v; want %v at most", gone, absentWithin)
 		}
 	})
 }

@@ -61,6 +61,7 @@ type life struct {
 	warned   bool      // of this trouble
 	unproven bool      // warned that what was written is not seen
 
+	stepAt    time.Time // when the present step of the drain began
 	settleAt  time.Time // end of the present settle window; zero outside of one
 	settleEnd time.Time // end of all of them
 	arrived   uint64    // at the start of the window
@@ -256,6 +257,14 @@ func (l *life) find(s *sight) (said, wrong string) {
 // call does one exchange with the agent.
 func (l *life) call(ctx context.Context, op string, do func(q *api.QueryOptions) error) error {
 	return l.agent.call(ctx, l.attempted(op), do)
+}
+
+// left tells that a step of leaving was made, which began then.
+func (l *life) left(step string, began time.Time) {
+	if f := l.cfg.Trace.Left; f != nil {
+		took := time.Since(began)
+		l.calls.do(func() { f(l.cfg.Service, l.cfg.ID, step, took) })
+	}
 }
 
 func (l *life) attempted(op string) func(error) {

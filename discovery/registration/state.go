@@ -94,7 +94,20 @@ type Trace struct {
 	// one of Ops. Where a process's registrations share an Agent, service and id
 	// are empty for what is asked for all of them.
 	Attempted func(service, id, op string, err error)
+	// Left tells of each step of leaving that was made, and how long it took. step is
+	// one of Steps.
+	Left func(service, id, step string, took time.Duration)
 }
+
+// Steps of leaving, as Trace.Left names them.
+const (
+	stepSeen    = "seen"    // from Drain until the catalog shows that it is draining
+	stepSettled = "settled" // from then until the drain is over
+	stepGone    = "gone"    // from Close until the entry is deregistered
+)
+
+// Steps lists what Trace.Left may be told as step.
+var Steps = [...]string{stepSeen, stepSettled, stepGone}
 
 // Operations, as Trace.Attempted names them.
 const (
