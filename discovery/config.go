@@ -133,7 +133,8 @@ type Failover struct {
 // defaultFarStaleFor is for Failover.StaleFor.
 const defaultFarStaleFor = 5 * time.Minute
 
-// Trace is a Trace for each room; nil ones are skipped.
+// Trace is a Trace for each room; nil ones are skipped. Watch.Asked is told of the
+// questions of FollowServices (op services), FollowKey (key) and WriteKey (write) too.
 type Trace struct {
 	Watch        *watch.Trace
 	Registration *registration.Trace

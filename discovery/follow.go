@@ -29,6 +29,7 @@ func (m *Mesh) FollowServices(ctx context.Context, told func(services map[string
 		return fmt.Errorf("discovery: follow the services: %w", err)
 	}
 	return consul.Follow(ctx, func(q *api.QueryOptions) (*api.QueryMeta, error) {
+		m.asked("services")
 		services, meta, err := consul.CatalogServices(client, q)
 		if ctx.Err() == nil {
 			told(services, err)
@@ -46,6 +47,7 @@ func (m *Mesh) FollowKey(ctx context.Context, key string, told func(value []byte
 		return fmt.Errorf("discovery: follow a key: %w", err)
 	}
 	return consul.Follow(ctx, func(q *api.QueryOptions) (*api.QueryMeta, error) {
+		m.asked("key")
 		value, index, meta, err := consul.Key(client, key, q)
 		if ctx.Err() == nil {
 			told(value, index, err)
@@ -64,12 +66,20 @@ var ErrDenied = consul.ErrDenied
 func (m *Mesh) WriteKey(ctx context.Context, key string, value []byte, index uint64) (written bool, err error) {
 	client, err := m.keys(key)
 	if err == nil {
+		m.asked("write")
 		written, err = consul.PutKey(ctx, client, key, value, index)
 	}
 	if err != nil {
 		return false, fmt.Errorf("discovery: write the key %s: %w", key, err)
 	}
 	return written, nil
+}
+
+// asked tells of such a question, as a watch does of its own.
+func (m *Mesh) asked(op string) {
+	if trace := m.root.trace.Watch; trace != nil && trace.Asked != nil {
+		trace.Asked(op)
+	}
 }
 
 func (m *Mesh) keys(key string) (*consul.Client, error) {

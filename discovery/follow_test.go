@@ -16,6 +16,7 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/consultest"
+	"github.com/rollcall-mesh/rollcall/discovery/watch"
 )
 
 // heard is what a Follow has told.
@@ -243,4 +244,37 @@ func TestServicesAndKeysAreFollowedAtARealConsul(t *testing.T) {
 	enter(t, server.Client(), "order")
 	until(&services, "consul[] order[] user[a]")
 	until(&key, "one true")
+}
+
+func TestEachQuestionIsToldWhateverItIsFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		agent := consultest.New(t)
+		var h heard
+		mesh, err := discovery.Open(t.Context(), discovery.Config{
+			Consul: discovery.Consul{Client: agent.Client()}, Trace: &discovery.Trace{Watch: &watch.Trace{Asked: h.say}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = mesh.Close() })
+		following(t, func(ctx context.Context) error { return mesh.FollowServices(ctx, func(map[string][]string, error) {}) })
+		following(t, func(ctx context.Context) error { return mesh.FollowKey(ctx, "a", func([]byte, uint64, error) {}) })
+		if _, err := mesh.WriteKey(t.Context(), "a", []byte("1"), 0); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		got := h.take()
+		slices.Sort(got)
+		if got, want := slices.Compact(got), []string{"key", "services", "write"}; !slices.Equal(got, want) {
+			t.Errorf("told of %v; want %v", got, want)
+		}
+		view, err := mesh.Filter(`"x" in Service.Tags`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = view.Latest(t.Context(), "order") // what comes of it does not matter
+		if got := h.take(); !slices.Contains(got, "fetch") {
+			t.Errorf("told of %v; want the question of the view with a filter", got)
+		}
+	})
 }
