@@ -58,6 +58,7 @@ type Mesh struct {
 	asking     *consul.Client      // see asker; nil before the first question
 	registered []*registration.Registration
 	views      map[*Mesh]struct{}
+	callers    []*shown // besides transport
 	closeIdle  []func() // of the clients, and of what they share
 	closed     bool
 }

@@ -146,12 +146,20 @@ func (m *Mesh) serviceStatus(set *catalog.Snapshot, now time.Time) ServiceStatus
 		Service: name, Since: set.At(), Calls: callStatus(m.root.calls.Read(name, now)),
 		RetriesLeft: m.transport.RetriesLeft(name, now), Instances: make([]InstanceStatus, 0, set.Len()),
 	}
+	balancers, open := m.transport.Balancers(name), m.transport.Connections(name)
+	for _, c := range m.callersOf(name) {
+		balancers = append(balancers, c.Balancer())
+		for key, n := range c.Connections() {
+			open[key] += n
+		}
+		s.RetriesLeft = min(s.RetriesLeft, c.RetriesLeft(now))
+	}
 	var trouble error
 	if s.Proven, trouble = set.Freshness(); trouble != nil {
 		s.Error, s.FromDisk = trouble.Error(), errors.Is(trouble, catalog.ErrFromDisk)
 	}
 	endpoints := map[catalog.Key][]asked{}
-	for _, b := range m.transport.Balancers(name) {
+	for _, b := range balancers {
 		counts := b.Counts(now)
 		s.Panic, s.Ejected = s.Panic || counts.Panic, s.Ejected+counts.Ejected
 		for _, e := range b.Endpoints() {
@@ -159,7 +167,7 @@ func (m *Mesh) serviceStatus(set *catalog.Snapshot, now time.Time) ServiceStatus
 			endpoints[key] = append(endpoints[key], asked{e, b})
 		}
 	}
-	selection, open := m.selection(name), m.transport.Connections(name)
+	selection := m.selection(name)
 	for i := range set.All() {
 		status := instanceStatus(i, endpoints[i.Key()], now)
 		status.Connections = open[i.Key()]

@@ -71,6 +71,7 @@ func NewClient(mesh *discovery.Mesh, service string, cfg ClientConfig, options .
 		wake:     make(chan struct{}, 1),
 		closed:   make(chan struct{}),
 	}
+	c.hide = mesh.Show(service, c)
 	creds, speaks := insecure.NewCredentials(), ""
 	if tls {
 		creds, speaks = cfg.Credentials, "true"
@@ -94,6 +95,7 @@ func NewClient(mesh *discovery.Mesh, service string, cfg ClientConfig, options .
 		grpc.WithChainStreamInterceptor(c.stream),
 	)...)
 	if err != nil {
+		c.hide()
 		return nil, fmt.Errorf("grpcmesh: %w", err)
 	}
 	cc.Connect() // makes resolver and balancer, and nothing more
@@ -124,6 +126,7 @@ type client struct {
 	wake      chan struct{}                    // has the resolver follow
 
 	conn   atomic.Pointer[attached] // grpc's side; nil until the balancer is built
+	hide   func()                   // from the mesh's Status
 	closed chan struct{}            // with the ClientConn
 	close  sync.Once
 
@@ -201,8 +204,31 @@ func (c *client) changed() {
 	}
 }
 
+// Balancer is for the mesh's Status, as Connections and RetriesLeft are.
+func (c *client) Balancer() *balancer.Balancer { return c.balancer }
+
+// Connections counts those that take calls; one that was renewed lasts until its last call
+// has ended.
+func (c *client) Connections() map[catalog.Key]int {
+	open := map[catalog.Key]int{}
+	for e, l := range c.links.Range {
+		if ready := l.(*link).ready.Load(); ready != nil && !ready.lost.Load() {
+			open[e.(*balancer.Endpoint).Instance().Key()]++
+		}
+	}
+	return open
+}
+
+// RetriesLeft is what the budget would pay for now.
+func (c *client) RetriesLeft(now time.Time) int { return c.ledger.Left(now) }
+
 // end ends what goes on beside the calls.
-func (c *client) end() { c.close.Do(func() { close(c.closed) }) }
+func (c *client) end() {
+	c.close.Do(func() {
+		close(c.closed)
+		c.hide()
+	})
+}
 
 func (c *client) isClosed() bool {
 	select {
