@@ -31,6 +31,7 @@ var rooms = []struct {
 }{
 	{room: "internal/clip", may: []string{}},
 	{room: "internal/logtest", may: []string{}},
+	{room: "internal/metricstest", may: []string{}},
 	{room: "internal/nettest", may: []string{}},
 	{room: "internal/grpcwire", may: []string{}},
 	{room: "internal/problem", may: []string{"internal/grpcwire"}},

@@ -135,7 +135,7 @@ func testPrometheusScrapesEverybodyFoundThroughConsul(t *testing.T, m *mesh) {
 		{`sum by (job) (up{job=~"user|order|gateway|consul|prometheus"})`, "job", map[string]string{"user": "2", "order": "3", "gateway": "1", "consul": "1", "prometheus": "1"}},
 		{`sum by (job) (http_server_request_duration_seconds_count)`, "job", map[string]string{"user": "", "order": "", "gateway": ""}},
 		{`sum by (job) (http_server_request_duration_seconds_count{code="200",method="GET"}) > 0`, "job", map[string]string{"user": "", "order": "", "gateway": ""}},
-		{`rollcall_instances{job="gateway",state="passing"}`, "peer", map[string]string{"user": "4", "order": "6"}}, // an entry for each protocol
+		{`sum by (peer) (rollcall_instances{job="gateway",state="passing"})`, "peer", map[string]string{"user": "4", "order": "6"}}, // an entry for each protocol
 		{`sum by (state) (rollcall_registration_state)`, "state", map[string]string{"registered": "11"}},
 		{`rollcall_snapshot_age_seconds{job="gateway"} < 60`, "peer", map[string]string{"user": "", "order": ""}},
 		{`sum by (peer) (rollcall_client_request_duration_seconds_count{job="gateway"}) > 0`, "peer", map[string]string{"user": "", "order": ""}},

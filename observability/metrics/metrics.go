@@ -23,9 +23,11 @@
 //
 // The number of series is bounded: service is what the program says it is, peer
 // one of Config.Peers or "other", route a pattern of the program's, method one of
-// nine or "other", code a status, and every other label a fixed list. Nothing is
-// labelled with an ID, a path or an address. The series of a service that is not
-// followed any more, and of an instance that is deregistered, vanish.
+// nine or "other", code a status, and every other label a fixed list; but for
+// peer_instance, an instance's ID, of peers with 200 instances at most. Nothing is
+// labelled with a path or an address. The series of a service that is not
+// followed any more, of an instance that has left, and of one that is deregistered,
+// vanish.
 //
 // Everything here may be called by any number of goroutines.
 package metrics
@@ -96,6 +98,7 @@ func (m *Metrics) Trace() *discovery.Trace {
 		Registration: m.registrationTrace(),
 		HTTP:         m.clientTrace(),
 		TLS:          m.TLS("mesh"),
+		Failover:     m.failoverTrace(),
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 
 var (
 	descLimit = prometheus.NewDesc("http_server_requests_limit",
-		"Requests that may be at work at once, by kind: read (GET, HEAD, OPTIONS, TRACE) or write. It falls while latency shows that they are in each other's way.",
+		"Requests that may be at work at once, gRPC's included, by kind: read (GET, HEAD, OPTIONS, TRACE, and methods that are NO_SIDE_EFFECTS) or write. It falls while latency shows that they are in each other's way.",
 		[]string{"service", "kind"}, nil)
 	descAtWork = prometheus.NewDesc("http_server_requests_at_work",
 		"Requests at work now, by kind: those in flight, but for those that wait for another service.",
@@ -49,6 +49,12 @@ func (m *Metrics) Limiter(kind string, now func() (limit, atWork int)) (shed fun
 	}
 	l.all[[2]string{m.cfg.Service, kind}] = now
 	return m.all.shed.WithLabelValues(m.cfg.Service, kind).Inc
+}
+
+// Degraded returns what counts an answer that was given without asking another service,
+// which could not be reached.
+func (m *Metrics) Degraded() (degraded func()) {
+	return m.all.degraded.WithLabelValues(m.cfg.Service).Inc
 }
 
 // Replays returns what counts a request that was answered as before, since its

@@ -58,7 +58,7 @@ func TestTwoMeshesOfOneServiceAddUp(t *testing.T) {
 	if got := value(t, m, `rollcall_picks_total{mode="normal",peer="user",service="order"}`); got != 2 {
 		t.Errorf("%v picks; want those of both", got)
 	}
-	const passing = `rollcall_instances{peer="user",service="order",state="passing"}`
+	const passing = `rollcall_instances{peer="user",protocol="http",service="order",state="passing"}`
 	if got := value(t, m, passing); got != 2 {
 		t.Errorf("%v instances; want those of both", got)
 	}
@@ -78,7 +78,7 @@ func TestMeshesThatAWrappedRegistryNamesAreApart(t *testing.T) {
 		}
 	}
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP rollcall_picks_total Instances chosen to send to, by the service asked and mode: normal, or panic (none was ready, so those that are critical were used rather than failing everything).
+# HELP rollcall_picks_total Instances chosen to send to, by the service asked and mode: normal, or panic (none was ready, or each that was has failed the request, so one that is critical was used rather than failing it).
 # TYPE rollcall_picks_total counter
 rollcall_picks_total{mesh="eu",mode="normal",peer="user",service="order"} 1
 rollcall_picks_total{mesh="us",mode="normal",peer="user",service="order"} 2

@@ -2,10 +2,12 @@ package metrics
 
 import (
 	"cmp"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/failover"
 	"github.com/rollcall-mesh/rollcall/discovery/registration"
 	"github.com/rollcall-mesh/rollcall/discovery/watch"
 )
@@ -23,7 +25,26 @@ func (m *Metrics) watchTrace() *watch.Trace {
 		},
 		Missing: func(service string, _ catalog.Instance) { one(m.all.missing, service).Inc() },
 		Forgot:  m.forget,
+		Answered: func(service string, changed bool) {
+			result := "unchanged"
+			if changed {
+				result = "changed"
+			}
+			m.all.answers.WithLabelValues(m.cfg.Service, m.peer(service), result).Inc()
+		},
+		Asked: func(op string) { m.all.questions.WithLabelValues(m.cfg.Service, op).Inc() },
 	}
+}
+
+// failoverTrace tells of other datacenters' instances that come into use.
+func (m *Metrics) failoverTrace() *failover.Trace {
+	return &failover.Trace{Switched: func(service, datacenter string) {
+		to := "away"
+		if datacenter == "" {
+			to = "home"
+		}
+		m.all.switches.WithLabelValues(m.cfg.Service, m.peer(service), to).Inc()
+	}}
 }
 
 // forget drops the series of a service that is not followed any more.
@@ -32,7 +53,7 @@ func (m *Metrics) forget(service string) {
 	if peer == Other {
 		return // shared with services that are still followed
 	}
-	for _, v := range []*prometheus.CounterVec{m.all.changes, m.all.errors, m.all.invalid, m.all.missing} {
+	for _, v := range []*prometheus.CounterVec{m.all.changes, m.all.answers, m.all.errors, m.all.invalid, m.all.missing} {
 		v.DeletePartialMatch(prometheus.Labels{"service": m.cfg.Service, "peer": peer})
 	}
 }
@@ -51,6 +72,9 @@ func (m *Metrics) registrationTrace() *registration.Trace {
 			}
 			// What is asked for all registrations of a process is its own service's.
 			m.all.attempts.WithLabelValues(cmp.Or(service, m.cfg.Service), op, outcome).Inc()
+		},
+		Left: func(service, _, step string, took time.Duration) {
+			m.all.leaving.WithLabelValues(service, step).Observe(took.Seconds())
 		},
 	}
 }

@@ -90,7 +90,7 @@ func TestProgramShowsWhatItDoes(t *testing.T) {
 		"/metrics": {
 			`http_server_request_duration_seconds_count{code="200",method="GET",route="GET /bills/{user}",service="billing"} 1`,
 			`rollcall_client_request_duration_seconds_count{outcome="ok",peer="user",service="billing"} 1`,
-			`rollcall_instances{peer="user",service="billing",state="passing"} 1`,
+			`rollcall_instances{peer="user",protocol="http",service="billing",state="passing"} 1`,
 			`rollcall_build_info{`, `go_goroutines `,
 		},
 	} {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/go-kit/kit/endpoint"
-	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	"github.com/rollcall-mesh/rollcall/discovery/grpcmesh"
@@ -55,17 +54,10 @@ func build(ctx context.Context, r *app.Runtime) (app.Parts, error) {
 	if err != nil {
 		return app.Parts{}, err
 	}
-	degraded := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "rollcall_degraded_answers_total",
-		Help: "Answers that were given without asking the service user, which could not be reached.",
-	})
-	if err := r.Registry.Register(degraded); err != nil {
-		return app.Parts{}, err
-	}
 	service, err := order.NewService(order.Config{
 		Store:    store,
 		Users:    order.NewUsers(exists, time.Duration(settings.UserTimeout)),
-		Degraded: degraded.Inc,
+		Degraded: r.Metrics.Degraded(),
 	})
 	if err != nil {
 		return app.Parts{}, err

@@ -19,6 +19,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/consultest"
 	"github.com/rollcall-mesh/rollcall/internal/logtest"
+	"github.com/rollcall-mesh/rollcall/internal/metricstest"
 	"github.com/rollcall-mesh/rollcall/observability/health"
 )
 
@@ -212,6 +213,21 @@ func TestServiceServesAndIsReadyWithoutConsul(t *testing.T) {
 	if _, _, err := p.get(p.admin + "/livez"); err == nil {
 		t.Error("the admin port still answers")
 	}
+}
+
+func TestMetricsOfAServiceAreCleanByPromtool(t *testing.T) {
+	t.Parallel()
+	p := begin(t, nobody(t), hello)
+	if code, body, err := p.get(p.traffic + "/"); code != 200 || body != "hello" {
+		t.Errorf("got %d %q %v; want hello", code, body, err)
+	}
+	_, page, err := p.get(p.admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.signals <- syscall.SIGTERM
+	p.exit(ExitDrained)
+	metricstest.Promtool(t, page)
 }
 
 func TestRequestForAnotherServiceIsRefusedExceptAtTheEdge(t *testing.T) {
