@@ -117,6 +117,9 @@ func build(_ context.Context, r *app.Runtime) (app.Parts, error) {
 	}
 	parts := app.Parts{TLS: outside(), Stream: time.Duration(settings.StreamTimeout), Pages: map[string]http.Handler{}}
 	splits := split.NewFollower(r.Mesh, settings.Keys+"/splits", r.Log)
+	if err := r.Registry.Register(splits); err != nil {
+		return app.Parts{}, err
+	}
 	r.Go(splits.Run) //nolint:contextcheck // it ends by OnClose, not with the start
 	cfg.Splits = splits.Splits
 	parts.Pages["GET /debug/splits"] = show(func() any { return splits.Status() })

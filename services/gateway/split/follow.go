@@ -11,7 +11,8 @@ type Keys interface {
 	FollowKey(ctx context.Context, key string, told func(value []byte, index uint64, err error)) error
 }
 
-// Follower keeps the last document that could be read. Use NewFollower, and Run.
+// Follower keeps the last document that could be read. Use NewFollower, and Run. It is a
+// prometheus.Collector.
 type Follower struct {
 	keys  Keys
 	key   string
@@ -49,6 +50,7 @@ func (f *Follower) Run(ctx context.Context) error {
 			last = index
 			f.log.InfoContext(ctx, "splits are in use", "key", f.key, "index", index, "services", len(s.Services))
 		}
+		s.inherit(f.now.Load())
 		f.now.Store(s)
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
@@ -35,26 +36,38 @@ type Rule struct {
 	prefer *balancer.Preference
 }
 
-// Splits are the rules by service. They never change. nil are none.
+// Splits are the rules by service. They never change, but count. nil are none.
 type Splits struct {
 	Services map[string][]Rule
 
-	rest map[string]*balancer.Preference // the instances that are no rule's
+	rest    map[string]*balancer.Preference // the instances that are no rule's
+	steered map[fallen]*atomic.Uint64       // how many requests; for each rule, and for the rest
 }
+
+// fallen says which rule of a service requests fell under: its To, or rest.
+type fallen struct{ service, rule string }
+
+// rest stands for no rule of a service that has some.
+const rest = "rest"
 
 // Steer returns the instances that a request for the service would rather have: those of
 // the first rule that it falls under, else those of no rule; nil for a service without
-// rules.
+// rules. It counts the request.
 func (s *Splits) Steer(service string, r *http.Request) *balancer.Preference {
 	if s == nil {
 		return nil
 	}
+	under, prefer := rest, s.rest[service]
 	for _, rule := range s.Services[service] {
 		if rule.applies(service, r) {
-			return rule.prefer
+			under, prefer = rule.To, rule.prefer
+			break
 		}
 	}
-	return s.rest[service]
+	if n := s.steered[fallen{service, under}]; n != nil {
+		n.Add(1)
+	}
+	return prefer
 }
 
 func (r Rule) applies(service string, req *http.Request) bool {
@@ -101,20 +114,34 @@ func mix(x uint64) uint64 {
 	return x ^ x>>33
 }
 
-// sort makes the preferences of the rules.
+// sort makes the preferences of the rules, and their counts.
 func (s *Splits) sort() {
-	s.rest = map[string]*balancer.Preference{}
+	s.rest, s.steered = map[string]*balancer.Preference{}, map[fallen]*atomic.Uint64{}
 	for service, rules := range s.Services {
+		s.steered[fallen{service, rest}] = new(atomic.Uint64)
 		byTo := map[string]*balancer.Preference{}
 		for n, rule := range rules {
 			if byTo[rule.To] == nil {
 				byTo[rule.To] = balancer.Prefer(func(i catalog.Instance) bool { return is(i, rule.To) })
 			}
 			rules[n].prefer = byTo[rule.To]
+			s.steered[fallen{service, rule.To}] = new(atomic.Uint64)
 		}
 		s.rest[service] = balancer.Prefer(func(i catalog.Instance) bool {
 			return !slices.ContainsFunc(rules, func(r Rule) bool { return is(i, r.To) })
 		})
+	}
+}
+
+// inherit goes on with the counts of those rules that were there before.
+func (s *Splits) inherit(before *Splits) {
+	if before == nil {
+		return
+	}
+	for under := range s.steered {
+		if n := before.steered[under]; n != nil {
+			s.steered[under] = n
+		}
 	}
 }
 

@@ -1,14 +1,18 @@
 package split
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
 	"math"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
@@ -178,6 +182,67 @@ func TestShareOfAVersionIsThatOfTheRule(t *testing.T) {
 		if math.Abs(float64(second)-tc.least) > 4*sigma {
 			t.Errorf("of %v: %d of %d to version 2; want %.0f, give or take %.0f", tc.versions, second, n, tc.least, 4*sigma)
 		}
+	}
+}
+
+// scripted is Consul's KV, as a script has it.
+type scripted func(told func(value []byte, index uint64, err error))
+
+func (s scripted) FollowKey(_ context.Context, _ string, told func(value []byte, index uint64, err error)) error {
+	s(told)
+	return nil
+}
+
+// counted returns the series of a Follower: requests by peer and rule.
+func counted(t *testing.T, f *Follower) map[string]float64 {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(f)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]float64{}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			name := ""
+			for _, l := range m.GetLabel() {
+				name += l.GetValue() + " "
+			}
+			all[strings.TrimSpace(name)] = m.GetCounter().GetValue()
+		}
+	}
+	return all
+}
+
+func TestRequestsAreCountedByTheRuleThatTheyFallUnder(t *testing.T) {
+	want := func(f *Follower, when string, want map[string]float64) {
+		t.Helper()
+		if got := counted(t, f); !maps.Equal(got, want) {
+			t.Errorf("%s: got %v; want %v", when, got, want)
+		}
+	}
+	var f *Follower
+	f = NewFollower(scripted(func(told func([]byte, uint64, error)) {
+		want(f, "before any document", map[string]float64{})
+		const two = `{"order": [{"to": "version=v3", "header": "X-V=3"}, {"to": "version=v2", "header": "X-V"}, {"to": "version=v3", "header": "X-W"}]}`
+		told([]byte(two), 1, nil)
+		for _, header := range [][]string{{"X-V", "3"}, {"X-V", "2"}, {"X-V", "2"}, {"X-W", ""}, nil, nil, nil} {
+			f.Splits().Steer("order", request(header...))
+		}
+		f.Splits().Steer("user", request())
+		want(f, "after a few", map[string]float64{"order version=v3": 2, "order version=v2": 2, "order rest": 3})
+		told([]byte(two), 1, nil)
+		told([]byte(`{"order": `), 2, nil)
+		want(f, "told again, and of one that can't be read", map[string]float64{"order version=v3": 2, "order version=v2": 2, "order rest": 3})
+		told([]byte(`{"order": [{"to": "version=v2", "percent": 100}], "user": []}`), 3, nil)
+		f.Splits().Steer("order", request())
+		want(f, "with other rules", map[string]float64{"order version=v2": 3, "order rest": 3, "user rest": 0})
+		told(nil, 4, nil)
+		want(f, "without rules", map[string]float64{})
+	}), "splits", slog.New(slog.DiscardHandler))
+	if err := f.Run(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }
 
