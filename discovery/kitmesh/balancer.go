@@ -19,6 +19,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
+	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
 	"github.com/rollcall-mesh/rollcall/discovery/internal/tries"
 	"github.com/rollcall-mesh/rollcall/discovery/outcome"
 )
@@ -31,8 +32,9 @@ var _ lb.Balancer = (*Balancer)(nil)
 // its Balancers have of the service's instances: what one method's calls have found,
 // the next one's know. Use NewBalancer.
 //
-// It makes one call at one instance. What is called again is said by what is around
-// it: lb.Retry calls again after every error, also what may have been done.
+// It makes one call at one instance, which the mesh's trace is told of as a request. What
+// is called again is said by what is around it: lb.Retry calls again after every error,
+// also what may have been done.
 type Balancer struct {
 	instancer *Instancer
 	factory   sd.Factory
@@ -94,12 +96,14 @@ func (b *Balancer) call(ctx context.Context, request any) (response any, err err
 	}
 	lease, err := shared.Pick(balancer.Request{Now: began, Group: outcome.Unsafe})
 	if err != nil {
+		b.tell(outcome.NoInstance, time.Since(began), err)
 		return nil, fmt.Errorf("kitmesh: %w: %w", lb.ErrNoEndpoints, err)
 	}
 	code := outcome.None // of an endpoint that panics
 	defer func() {
 		now := time.Now()
 		lease.Done(outcome.Result{Code: code, Group: outcome.Unsafe, Began: began, At: now, Latency: now.Sub(began)})
+		b.tell(code, now.Sub(began), err, lease.Endpoint().Instance())
 	}()
 	m, err := b.hold(lease.Endpoint(), shared)
 	if err != nil {
@@ -110,6 +114,20 @@ func (b *Balancer) call(ctx context.Context, request any) (response any, err err
 	response, err = m.call(ctx, request)
 	code = b.codeOf(ctx, err, time.Since(began))
 	return response, err
+}
+
+// tell reports a call to what listens to the mesh's requests: one of one try, or of none,
+// for what calls again is around it. One whose endpoint panicked has no outcome.
+func (b *Balancer) tell(code outcome.Code, took time.Duration, err error, tried ...catalog.Instance) {
+	done := b.instancer.mesh.RoundTripper().Config().Trace.Done
+	if done == nil || code == outcome.None {
+		return
+	}
+	r := &httpmesh.Report{Service: b.instancer.service, Elapsed: took, Outcome: code}
+	for _, i := range tried {
+		r.Tries = append(r.Tries, httpmesh.Try{Instance: i, Outcome: code, Latency: took, Err: err, Used: err == nil})
+	}
+	done(r)
 }
 
 // codeOf says how a call ended that took so long.

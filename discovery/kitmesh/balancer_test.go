@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -116,6 +117,48 @@ func TestOutcomeOfEachCallIsNoted(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestEachCallIsToldAsARequestOfOneTry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []string
+		trace := &discovery.Trace{HTTP: &httpmesh.Trace{Done: func(r *httpmesh.Report) {
+			line := fmt.Sprint(r.Service, " ", r.Outcome, " ", r.Elapsed)
+			for _, try := range r.Tries {
+				line += fmt.Sprint(", ", try.Instance.ID, " ", try.Outcome, " ", try.Latency, " ", try.Err, " ", try.Used)
+			}
+			told = append(told, line)
+		}}}
+		var source catalog.Fixed
+		set(t, &source, at("a", "10.0.0.1", catalog.StatePassing))
+		ill := false
+		b := newBalancer(t, open(t, discovery.Config{Source: &source, Trace: trace}), calls(func(context.Context, string) (any, error) {
+			time.Sleep(time.Second)
+			if ill {
+				return nil, answered(503)
+			}
+			return "well", nil
+		}), nil)
+		want := func(lines ...string) {
+			t.Helper()
+			if !slices.Equal(told, lines) {
+				t.Errorf("told of %q; want %q", told, lines)
+			}
+			told = nil
+		}
+		_, _ = call(t.Context(), b)
+		want("user ok 1s, a ok 1s <nil> true")
+		ill = true
+		_, _ = call(t.Context(), b)
+		want("user gateway 1s, a gateway 1s an answer false")
+		one, err := b.Endpoint()
+		if err != nil {
+			t.Fatal(err)
+		}
+		set(t, &source, at("a", "10.0.0.1", catalog.StateDraining))
+		_, _ = one(t.Context(), nil)
+		want("user no_instance 0s")
+	})
 }
 
 var errNotFound = errors.New("not found")
