@@ -125,7 +125,7 @@ check-config: ## whether Consul and Prometheus take their configuration
 	done
 	@"$$($(TOOL) prometheus)/promtool" check config observability/prometheus/prometheus.yml
 	@"$$($(TOOL) prometheus)/promtool" check config --syntax-only compose/with/acl/prometheus.yml
-	@"$$($(TOOL) prometheus)/promtool" test rules observability/prometheus/alerts_test.yml
+	@"$$($(TOOL) prometheus)/promtool" test rules observability/prometheus/*_test.yml
 	@bind="$$(mktemp -d)"; trap 'rm -rf "$$bind"' EXIT; \
 	printf '%s\n' 'bind_addr = "127.0.0.1"' 'data_dir = "/consul/data"' > "$$bind/command-line.hcl"; \
 	"$$($(TOOL) consul)/consul" validate compose/consul "$$bind"

@@ -49,7 +49,7 @@ func TestRelativeLinksLeadSomewhere(t *testing.T) {
 
 func TestIndexLeadsToEachPage(t *testing.T) {
 	linked := map[string]bool{}
-	for _, index := range []string{"docs/README.md", "docs/decisions/README.md"} {
+	for _, index := range []string{"docs/README.md", "docs/decisions/README.md", "docs/runbooks/README.md"} {
 		for _, target := range linksOf(read(t, index)) {
 			file, _, _ := strings.Cut(target, "#")
 			linked[filepath.Join(filepath.Dir(index), file)] = true
@@ -57,7 +57,7 @@ func TestIndexLeadsToEachPage(t *testing.T) {
 	}
 	for _, page := range pages(t) {
 		if page != "docs/README.md" && !linked[page] {
-			t.Errorf("neither docs/README.md nor docs/decisions/README.md links to %s", page)
+			t.Errorf("no index (docs/README.md, and those of decisions and runbooks) links to %s", page)
 		}
 	}
 }

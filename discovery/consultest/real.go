@@ -391,6 +391,8 @@ func (s *Server) launch() error {
 		"leave_on_terminate": false, "skip_leave_on_interrupt": true,
 		// A server that was wiped knows of no agent, so each joins the other.
 		"retry_join": s.others(), "retry_interval": "250ms",
+		// Without them its metrics are empty, or by the host's name.
+		"telemetry": map[string]any{"prometheus_retention_time": "60s", "disable_hostname": true},
 	}
 	if s.of == nil {
 		settings["server"], settings["bootstrap_expect"] = true, s.expect

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -26,22 +28,47 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery/consultest"
 )
 
-// server runs the Prometheus that PROMETHEUS_BIN names with our configuration, which finds this Consul, and returns
-// its URL. It ends with the test.
-func server(t *testing.T, consul string) string {
+var (
+	ruleFiles = []string{"slo.yml", "alerts.yml", "consul.yml"}
+	waits     = regexp.MustCompile(`(?m)^(\s+for: ).*$`)
+)
+
+// setting is how a Prometheus of a test differs from the fleet's.
+type setting struct {
+	consul  string   // where it finds instances
+	servers []string // of Consul, which it scrapes; nil: that one
+	wait    string   // of each alert that waits; "": its own
+}
+
+// server runs the Prometheus that PROMETHEUS_BIN names with our configuration, and returns its URL. It ends with the
+// test.
+func server(t *testing.T, s setting) string {
 	t.Helper()
 	binary := os.Getenv("PROMETHEUS_BIN")
 	if binary == "" {
 		t.Skip("needs a real Prometheus: PROMETHEUS_BIN is not set")
 	}
-	config, err := os.ReadFile("prometheus.yml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	config = bytes.ReplaceAll(config, []byte("consul:8500"), []byte(consul))
 	dir := t.TempDir()
-	for name, content := range map[string][]byte{"prometheus.yml": config, "alerts.yml": []byte("groups: []\n")} {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+	files := map[string]string{}
+	for _, name := range append(ruleFiles, "prometheus.yml") {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = string(b)
+		if s.wait != "" {
+			files[name] = waits.ReplaceAllString(files[name], "${1}"+s.wait)
+		}
+	}
+	if s.servers == nil {
+		s.servers = []string{s.consul}
+	}
+	files["prometheus.yml"] = strings.NewReplacer(
+		`targets: ["consul:8500"]`, `targets: ["`+strings.Join(s.servers, `", "`)+`"]`,
+		"consul:8500", s.consul,
+	).Replace(files["prometheus.yml"])
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -134,7 +161,7 @@ func registered(t *testing.T) (address string) {
 }
 
 func TestEachInstanceWithTheTagIsScrapedOnceAndHasSeriesOfItsOwn(t *testing.T) {
-	prometheus := server(t, registered(t))
+	prometheus := server(t, setting{consul: registered(t)})
 	until(t, func() error {
 		var answer struct {
 			Data struct {
@@ -176,6 +203,99 @@ func TestEachInstanceWithTheTagIsScrapedOnceAndHasSeriesOfItsOwn(t *testing.T) {
 			return nil
 		})
 	}
+}
+
+// TestAlertsFireForAClusterThatLosesItsServers kills one of three, and then the leader. Autopilot is told to keep
+// servers that failed: else it takes one out within seconds, and all that are left are well.
+func TestAlertsFireForAClusterThatLosesItsServers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes most of a minute")
+	}
+	servers := map[string]*consultest.Server{}
+	for _, s := range consultest.RealServers(t, 3) {
+		servers[s.Addr()] = s
+	}
+	addresses := slices.Sorted(maps.Keys(servers))
+	prometheus := server(t, setting{consul: addresses[0], servers: addresses, wait: "5s"})
+
+	var leader string
+	until(t, func() error {
+		for _, query := range []string{`up{job="consul"} == 1`, `consul_autopilot_healthy == 1`, `consul_autopilot_failure_tolerance == 1`} {
+			got, err := series(t, prometheus, query)
+			if err != nil {
+				return err
+			}
+			if len(got) != len(servers) {
+				return fmt.Errorf("%s: %q; want all three", query, got)
+			}
+		}
+		for address := range servers {
+			got, err := series(t, prometheus, fmt.Sprintf(`consul_server_isLeader{instance=%q} == 1`, address))
+			if err != nil {
+				return err
+			}
+			if len(got) == 1 {
+				leader = address
+			}
+		}
+		if now := firing(t, prometheus); leader == "" || len(now) > 0 {
+			return fmt.Errorf("the leader is %q, and there fire %q; want one, and none", leader, now)
+		}
+		return nil
+	})
+	fire := func(want ...string) {
+		t.Helper()
+		until(t, func() error {
+			now := firing(t, prometheus)
+			for _, name := range want {
+				if !slices.Contains(now, name) {
+					return fmt.Errorf("there fire %q; want %q", now, want)
+				}
+			}
+			return nil
+		})
+	}
+	autopilot := servers[leader].Client().Operator()
+	config, err := autopilot.AutopilotGetConfiguration(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.CleanupDeadServers = false
+	if err := autopilot.AutopilotSetConfiguration(config, nil); err != nil {
+		t.Fatal(err)
+	}
+	follower := addresses[(slices.Index(addresses, leader)+1)%len(addresses)]
+	servers[follower].Kill()
+	fire("ConsulUnhealthy", "ConsulNoSpareServer", "RollcallTargetDown")
+	if slices.Contains(firing(t, prometheus), "ConsulNoLeader") {
+		t.Error("ConsulNoLeader fires though there is one")
+	}
+	servers[leader].Kill()
+	fire("ConsulNoLeader", "ConsulElections")
+}
+
+// firing are the names of Consul's alerts that fire, and of those of its targets.
+func firing(t *testing.T, prometheus string) []string {
+	t.Helper()
+	var answer struct {
+		Data struct {
+			Alerts []struct {
+				State  string
+				Labels map[string]string
+			}
+		}
+	}
+	if err := get(t, prometheus+"/api/v1/alerts", &answer); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, a := range answer.Data.Alerts {
+		if a.State == "firing" && a.Labels["job"] != "prometheus" {
+			names = append(names, a.Labels["alertname"])
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // series are those that there are now, as one writes them.
