@@ -108,9 +108,10 @@ tidy: ## go mod tidy in each module of ours; go itself can't, as long as they ar
 	@cd compose/e2e && go test -count=1 -run '/tidy' ./modules -tidy
 
 .PHONY: generate
-generate: ## write the Go code of services/*/*/*.proto (no protoc is needed), and the OpenAPI clients of the examples
+generate: ## write the Go code of services/*/*/*.proto (no protoc is needed), the OpenAPI clients of the examples, and the dashboards
 	@cd services/generate && GOWORK=off go run . ../..
 	@go generate ./docs/examples/openapi/...
+	@go run ./observability/grafana/generate observability/grafana/dashboards
 
 .PHONY: generate-check
 generate-check: ## whether that would change anything

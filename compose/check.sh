@@ -37,10 +37,12 @@ is_port() {
 # has LIST WORD: whether the words have it.
 has() { case " $1 " in *" $2 "*) ;; *) false ;; esac; }
 
-# wanted: the published ports, each with its setting and its default. Those of
-# the gateway are one for each of its containers.
+# wanted: the published ports, each with its setting and its default, and those that
+# the overlays add. Those of the gateway are one for each of its containers.
 wanted() {
-  cat <<'PORTS'
+  local name
+  {
+    cat <<'PORTS'
 ROLLCALL_GATEWAY_PORT 8080
 ROLLCALL_GATEWAY_ADMIN_PORT 8081
 ROLLCALL_USERS_PORT 5000
@@ -49,6 +51,11 @@ ROLLCALL_CONSUL_PORT 8500
 ROLLCALL_CONSUL_DNS_PORT 8600
 ROLLCALL_PROMETHEUS_PORT 9090
 PORTS
+    for name in $(overlays); do
+      [ ! -f "$root/compose/with/$name.yaml" ] ||
+        sed -n 's/.*{\(ROLLCALL_[A-Z_]*PORT\):-\([0-9]*\)}.*/\1 \2/p' "$root/compose/with/$name.yaml"
+    done
+  } | awk '!seen[$1]++'
 }
 
 # ports_of VALUE: the port, or those of a range FIRST-LAST; nothing if it is neither.

@@ -22,6 +22,7 @@ func TestFleet(t *testing.T) {
 
 		{"ConsulListsEverybodyPassing", testConsulListsEverybodyPassing},
 		{"PrometheusScrapesEverybodyFoundThroughConsul", testPrometheusScrapesEverybodyFoundThroughConsul},
+		{"EveryQueryOfADashboardHasData", testEveryQueryOfADashboardHasData},
 		{"AdminPortShowsGatewayAndTrafficPortsDoNot", testAdminPortShowsGatewayAndTrafficPortsDoNot},
 		{"RequestForAnotherServiceIsRefused", testRequestForAnotherServiceIsRefused},
 		{"ContainersHaveNoRights", testContainersHaveNoRights},

@@ -525,6 +525,21 @@ func TestMakeUpWithOverlaysHoldsForEachLaterCompose(t *testing.T) {
 	}
 }
 
+func TestPortsThatAnOverlayAddsAreLookedAtToo(t *testing.T) {
+	s := newScripts(t)
+	busy := listen(t, 0)
+	s.set("ROLLCALL_GRAFANA_PORT", strconv.Itoa(busy))
+	if out, err := s.run(t, "check.sh"); err != nil {
+		t.Fatalf("without the overlay: %v\n%s", err, out)
+	}
+	s.set("COMPOSE_FILE", "compose.yaml:compose/with/acl.yaml:compose/with/grafana.yaml")
+	if out, err := s.run(t, "check.sh"); err == nil || !strings.Contains(out, fmt.Sprintf("port %d is in use; choose another: ROLLCALL_GRAFANA_PORT=", busy)) {
+		t.Errorf("got %v; want an error about port %d, and none about ports that are in two files:\n%s", err, busy, out)
+	} else if strings.Count(out, "error: ") != 2 { // that one, and that nothing was started
+		t.Errorf("it finds more:\n%s", out)
+	}
+}
+
 func TestMakeUpNamesTheOverlaysThatThereAre(t *testing.T) {
 	s := withOverlays(t)
 	for _, with := range []string{"three", "one,three", "../one", "one,none"} {

@@ -1,4 +1,5 @@
-// Package queries reads what the project asks of Prometheus, its rules, for the tests that hold them to what there is.
+// Package queries reads what the project asks of Prometheus, its rules and its dashboards, for the tests that hold them
+// to what there is.
 package queries
 
 import (
