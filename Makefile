@@ -119,10 +119,10 @@ generate-check: ## whether that would change anything
 
 .PHONY: check-config
 check-config: ## whether Consul and Prometheus take their configuration
-	@for tool in consul prometheus; do \
-		name="$$($(TOOL) --name $$tool)"; \
-		grep -Eq "/$$tool:v?$${name#$$tool-}}" compose/$$tool.yaml || \
-			{ echo "compose/$$tool.yaml pins another version than compose/tools/$$tool/go.mod: $$name"; exit 1; }; \
+	@for tool in consul prometheus with/alertmanager; do \
+		name="$$($(TOOL) --name $${tool#with/})"; \
+		grep -Eq "/$${tool#with/}:v?$${name##*-}}" compose/$$tool.yaml || \
+			{ echo "compose/$$tool.yaml pins another version than compose/tools builds: $$name"; exit 1; }; \
 	done
 	@"$$($(TOOL) prometheus)/promtool" check config observability/prometheus/prometheus.yml
 	@"$$($(TOOL) prometheus)/promtool" check config --syntax-only compose/with/acl/prometheus.yml

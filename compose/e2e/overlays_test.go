@@ -11,7 +11,7 @@ import (
 
 // What else can be laid over the fleet to look at it has no more rights than the fleet.
 func TestOverlaysToLookAtTheFleetGiveContainersNoRights(t *testing.T) {
-	for name, port := range map[string]string{"grafana": "3000"} {
+	for name, port := range map[string]string{"grafana": "3000", "alertmanager": "9093"} {
 		t.Run(name, func(t *testing.T) {
 			s, ok := project(t, nil, "compose/with/"+name+".yaml").Services[name]
 			if !ok {
@@ -28,6 +28,29 @@ func TestOverlaysToLookAtTheFleetGiveContainersNoRights(t *testing.T) {
 			}
 			mountsAreThereAndReadOnly(t, s)
 		})
+	}
+}
+
+func TestAlertmanagerIsWherePrometheusLooksForIt(t *testing.T) {
+	prometheus := project(t, nil, "compose/with/alertmanager.yaml").Services["prometheus"]
+	mountsAreThereAndReadOnly(t, prometheus)
+	at := slices.IndexFunc(prometheus.Volumes, func(v types.ServiceVolumeConfig) bool { return v.Target == "/etc/alertmanagers" })
+	if at < 0 {
+		t.Fatalf("Prometheus has the mounts %+v; want one at /etc/alertmanagers", prometheus.Volumes)
+	}
+	config, err := os.ReadFile(root(t) + "/observability/prometheus/prometheus.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(config), "/etc/alertmanagers/*.yml") {
+		t.Error("Prometheus does not look for targets at /etc/alertmanagers/*.yml")
+	}
+	targets, err := os.ReadFile(prometheus.Volumes[at].Source + "/alertmanager.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(targets), `"alertmanager:9093"`) {
+		t.Errorf("the targets are %s; want the service's name and port", targets)
 	}
 }
 

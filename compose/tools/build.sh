@@ -5,12 +5,14 @@
 #   compose/tools/build.sh [--name] NAME [linux/ARCH]
 #
 # --name only prints how that folder is called.
-# NAME is compose, consul, prometheus (with promtool), golangci-lint or gotestsum. With a
-# platform the binaries are for the containers, else for this machine. A later
-# run, in this clone or another, finds them in the cache.
+# NAME is alertmanager (with amtool), compose, consul, prometheus (with promtool),
+# golangci-lint or gotestsum. With a platform the binaries are for the containers,
+# else for this machine. A later run, in this clone or another, finds them in the
+# cache.
 # shellcheck source=../lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
+alertmanager=0.35.0
 golangci_lint=2.15.0
 gotestsum=1.13.0
 
@@ -25,15 +27,17 @@ tool_version() {
     consul) module consul github.com/hashicorp/consul ;;
     # Module v0.3MM.P is release 3.MM.P.
     prometheus) module prometheus github.com/prometheus/prometheus | sed 's/^0\.3\([0-9][0-9]\)\./3.\1./; s/^3\.0/3./' ;;
+    alertmanager) printf '%s' "$alertmanager" ;;
     golangci-lint) printf '%s' "$golangci_lint" ;;
     gotestsum) printf '%s' "$gotestsum" ;;
-    *) die "no tool named $1; want compose, consul, prometheus, golangci-lint or gotestsum" ;;
+    *) die "no tool named $1; want alertmanager, compose, consul, prometheus, golangci-lint or gotestsum" ;;
   esac
 }
 
 # What it is and how long it takes on two cores with nothing cached.
 describe() {
   case $1 in
+    alertmanager) printf 'Alertmanager %s with amtool, about 3 minutes' "$2" ;;
     compose) printf 'Docker Compose %s, about 2 minutes' "$2" ;;
     consul) printf 'Consul %s, about 6 minutes' "$2" ;;
     prometheus) printf 'Prometheus %s with promtool, about 8 minutes' "$2" ;;
@@ -48,13 +52,23 @@ compile() {
   local name=$1 version=$2 out=$3
   local go_build=(go build -trimpath -buildvcs=false)
   case $name in
-    golangci-lint | gotestsum) ;; # their versions are all that they need
+    alertmanager | golangci-lint | gotestsum) ;; # their versions are all that they need
     *)
       cd "$root/compose/tools/$name" || return
       export GOWORK=off # a tool's versions are its own makers'
       ;;
   esac
   case $name in
+    alertmanager)
+      # It embeds the folder of its pages, which npm makes and its module lacks: so it is
+      # built from a copy where that folder has no page in it. All else is there.
+      local from
+      from=$(go mod download -json "github.com/prometheus/alertmanager@v$version" | sed -n 's/^.*"Dir": "\(.*\)",*$/\1/p')
+      cp -R "$from" "$out/../source" && cd "$out/../source" && chmod -R u+w . || return
+      mkdir -p ui/app/dist && : >ui/app/dist/none.txt
+      GOWORK=off "${go_build[@]}" -ldflags "-s -w -X github.com/prometheus/common/version.Version=$version" \
+        -o "$out/" ./cmd/alertmanager ./cmd/amtool
+      ;;
     compose)
       "${go_build[@]}" -ldflags "-s -w -X github.com/docker/compose/v2/internal.Version=v$version" \
         -o "$out/docker-compose" github.com/docker/compose/v2/cmd

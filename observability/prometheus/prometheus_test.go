@@ -35,9 +35,10 @@ var (
 
 // setting is how a Prometheus of a test differs from the fleet's.
 type setting struct {
-	consul  string   // where it finds instances
-	servers []string // of Consul, which it scrapes; nil: that one
-	wait    string   // of each alert that waits; "": its own
+	consul        string   // where it finds instances
+	servers       []string // of Consul, which it scrapes; nil: that one
+	alertmanagers []string
+	wait          string // of each alert that waits; "": its own
 }
 
 // server runs the Prometheus that PROMETHEUS_BIN names with our configuration, and returns its URL. It ends with the
@@ -66,7 +67,11 @@ func server(t *testing.T, s setting) string {
 	files["prometheus.yml"] = strings.NewReplacer(
 		`targets: ["consul:8500"]`, `targets: ["`+strings.Join(s.servers, `", "`)+`"]`,
 		"consul:8500", s.consul,
+		"/etc/alertmanagers/", dir+"/alertmanager",
 	).Replace(files["prometheus.yml"])
+	for n, address := range s.alertmanagers {
+		files[fmt.Sprintf("alertmanager%d.yml", n)] = fmt.Sprintf("- targets: [%q]\n", address)
+	}
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -123,11 +128,11 @@ func until(t *testing.T, it func() error) {
 	t.Fatal(err)
 }
 
-// An instance has metrics at this port, and says which versions it has.
+// An instance has metrics at this port, and says which versions it has, and that it has not heard from Consul.
 func instance(t *testing.T) (port string) {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, "go_info{version=\"go9\"} 1\nrollcall_build_info{version=\"v9\",goversion=\"go9\"} 1\n")
+		_, _ = io.WriteString(w, "go_info{version=\"go9\"} 1\nrollcall_build_info{version=\"v9\",goversion=\"go9\"} 1\nrollcall_snapshot_age_seconds{peer=\"user\"} 99\n")
 	}))
 	t.Cleanup(s.Close)
 	u, err := url.Parse(s.URL)
@@ -202,6 +207,40 @@ func TestEachInstanceWithTheTagIsScrapedOnceAndHasSeriesOfItsOwn(t *testing.T) {
 			}
 			return nil
 		})
+	}
+}
+
+// TestAlertsAreSentToTheAlertmanagersOfTheFolder has one that only listens.
+func TestAlertsAreSentToTheAlertmanagersOfTheFolder(t *testing.T) {
+	type alert struct{ Labels, Annotations map[string]string }
+	sent := make(chan alert, 100)
+	alertmanager := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var alerts []alert
+		if err := json.NewDecoder(r.Body).Decode(&alerts); err != nil {
+			t.Errorf("%s %s: %v", r.Method, r.URL, err)
+		}
+		for _, a := range alerts {
+			select {
+			case sent <- a:
+			default: // there are enough
+			}
+		}
+	}))
+	t.Cleanup(alertmanager.Close)
+	server(t, setting{consul: registered(t), alertmanagers: []string{alertmanager.Listener.Addr().String()}})
+	for end := time.After(time.Minute); ; {
+		select {
+		case a := <-sent:
+			if a.Labels["alertname"] != "RollcallSnapshotOld" {
+				continue
+			}
+			if want := "order-1 has not heard from Consul about user for 1m 39s"; a.Annotations["summary"] != want {
+				t.Errorf("the summary is %q; want %q", a.Annotations["summary"], want)
+			}
+			return
+		case <-end:
+			t.Fatal("no RollcallSnapshotOld came")
+		}
 	}
 }
 
