@@ -14,9 +14,9 @@ var bounds = map[string]judge.Bounds{
 	"scale":            {Values: map[string]judge.Range{share: atLeast(0.35)}, Words: "newcomers (half of six) take their share in 5 s"},
 	"restart-services": {},
 	"restart-gateways": {Values: map[string]judge.Range{waitedForUs: exactly(0)}, Words: "after the client's own try of the other port"},
-	"kill-order":       {Notice: 10 * time.Second, Values: map[string]judge.Range{failedDials: atMost(10)}, Words: "out of use after its first failed dial: those besides it were under way"},
+	"kill-order":       {Alert: "RollcallTargetDown", Notice: 10 * time.Second, Values: map[string]judge.Range{failedDials: atMost(10)}, Words: "out of use after its first failed dial: those besides it were under way"},
 	"pause-order":      {P99From: 2 * time.Second},
-	"errors":           {Share: 0.005, Notice: 2 * time.Second, Recover: 40 * time.Second, Words: "ejected, and back in use"},
+	"errors":           {Alert: "RollcallInstancesOut", Share: 0.005, Notice: 2 * time.Second, Recover: 40 * time.Second, Words: "ejected, and back in use"},
 	"slow":             {Values: map[string]judge.Range{shareSlow: atMost(0.05)}},
 	"hang-posts": {Posts: hangingPosts, Recover: 40 * time.Second, Words: "the POSTs that fail are those which it had before it was out, and its trials", Values: map[string]judge.Range{
 		outAfter: atMost(5), lateFailures: atMost(6), executionsPost: atMost(1), uncounted: exactly(0),
@@ -27,11 +27,11 @@ var bounds = map[string]judge.Bounds{
 	"lost-syn":         {Values: map[string]judge.Range{lostPackets: atLeast(3), ejections: exactly(0)}},
 	"consul-restart":   {},
 	"consul-wipe":      {Recover: time.Second, Words: "all registered"},
-	"consul-pause":     {Values: map[string]judge.Range{age: atLeast(50), alerting: exactly(1)}},
+	"consul-pause":     {Alert: "RollcallSnapshotOld", Values: map[string]judge.Range{age: atLeast(50)}},
 	"consul-away-swap": {},
 	"consul-away-up":   {Recover: 3 * time.Second, Words: "the newcomer is in use"},
 	"disconnect":       {Posts: judge.Any, Recover: 40 * time.Second, Words: "back in use under whatever address it got"},
-	"all-critical":     {Values: map[string]judge.Range{panics: atLeast(1)}},
+	"all-critical":     {Alert: "RollcallPanicMode", Values: map[string]judge.Range{panics: atLeast(1)}},
 	"maintenance":      {Values: map[string]judge.Range{late: exactly(0), left: exactly(1)}, Words: "no request to it from 1 s on, and our registration leaves it so"},
 	"rotate-token": {Recover: 5 * time.Second, Words: "20 s after the rotation a drain shows in the catalog, and an instance that leaves is gone from it", Values: map[string]judge.Range{
 		drainShows: atMost(5), blocked: exactly(0), tooMany: exactly(0),
@@ -41,11 +41,11 @@ var bounds = map[string]judge.Bounds{
 	}},
 	"servers-wiped":         {Recover: 13 * time.Second, Words: "found within 12 s of the agent's having a leader, then mended"},
 	"swap":                  {Values: map[string]judge.Range{misdirected: atLeast(1)}, Words: "none answered by the wrong service"},
-	"consul-refuses":        {Values: map[string]judge.Range{failing: exactly(1)}, Words: "set kept, said loudly"},
+	"consul-refuses":        {Alert: "RollcallSnapshotOld", Values: map[string]judge.Range{failing: exactly(1)}, Words: "set kept, said loudly"},
 	"users-killed":          {Excused: quickRefusal, Recover: time.Second, Words: "none that order can answer by itself; the rest a 503 problem in under 1 s"},
-	"disk-full":             {Excused: fullDisk, Words: "POSTs 503 or 507 problems, nothing half-written"},
-	"overload":              {Excused: shed, Recover: 2 * time.Second, Values: map[string]judge.Range{goodput: atLeast(0.8), slowdown: atMost(3)}, Words: "shed with 503 and Retry-After"},
-	"poison":                {Values: map[string]judge.Range{refused: atLeast(1)}, Words: "each bad entry counted with its reason"},
+	"disk-full":             {Alert: "RollcallBudgetBurn1h", Excused: fullDisk, Words: "POSTs 503 or 507 problems, nothing half-written"},
+	"overload":              {Alert: "RollcallShedding", Excused: shed, Recover: 2 * time.Second, Values: map[string]judge.Range{goodput: atLeast(0.8), slowdown: atMost(3)}, Words: "shed with 503 and Retry-After"},
+	"poison":                {Alert: "RollcallEntriesRefused", Values: map[string]judge.Range{refused: atLeast(1)}, Words: "each bad entry counted with its reason"},
 	"clock":                 {},
 	"scale-grpc":            {Values: neverWithoutUser},
 	"restart-services-grpc": {Values: neverWithoutUser},
@@ -63,7 +63,6 @@ const (
 	failedDials = "failed dials"
 	shareSlow   = "share of the slow one from 5 s on"
 	age         = "age of the snapshot as shown (s)"
-	alerting    = "alert of an old snapshot firing"
 	panics      = "picks in panic mode"
 	late        = "requests to it from 1 s on"
 	left        = "in maintenance at the end"

@@ -104,26 +104,6 @@ func pauseConsul(ctx context.Context, r *trial) error {
 	}); err != nil {
 		return err
 	}
-	if err := r.last(ctx, 58*time.Second); err != nil {
-		return err
-	}
-	r.m.Values[alerting] = 0
-	var answer struct {
-		Data struct {
-			Alerts []struct {
-				State  string
-				Labels map[string]string
-			}
-		}
-	}
-	if err := r.JSON(ctx, r.Prometheus()+"/api/v1/alerts", &answer); err != nil {
-		return err
-	}
-	for _, a := range answer.Data.Alerts {
-		if a.Labels["alertname"] == "RollcallSnapshotOld" && a.State == "firing" {
-			r.m.Values[alerting] = 1
-		}
-	}
 	if err := r.last(ctx, time.Minute); err != nil {
 		return err
 	}

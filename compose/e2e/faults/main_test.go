@@ -6,12 +6,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/compose/e2e/faults/judge"
 	"github.com/rollcall-mesh/rollcall/compose/e2e/faults/traffic"
+	"github.com/rollcall-mesh/rollcall/compose/e2e/queries"
 )
 
 func TestEachRowHasBoundsAndANameOfItsOwn(t *testing.T) {
@@ -37,6 +39,26 @@ func TestEachRowHasBoundsAndANameOfItsOwn(t *testing.T) {
 		if !seen[name] {
 			t.Errorf("a soak wants %s, and there is no such row", name)
 		}
+	}
+}
+
+func TestAlertsOfTheBoundsAreThoseOfTheRules(t *testing.T) {
+	rules, err := queries.Rules("../../../observability/prometheus")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for name, b := range bounds {
+		if b.Alert == "" {
+			continue
+		}
+		n++
+		if !slices.ContainsFunc(rules, func(r queries.Rule) bool { return r.Alert == b.Alert }) {
+			t.Errorf("%s wants the alert %s, which there is none of", name, b.Alert)
+		}
+	}
+	if n < 8 {
+		t.Errorf("%d rows want an alert; want 8 and more", n)
 	}
 }
 
@@ -153,13 +175,14 @@ func TestTableShowsWhatHeldAndWhatNot(t *testing.T) {
 	for n := range 40 {
 		m.Samples = append(m.Samples, traffic.Sample{Stream: "get", At: began.Add(time.Duration(n) * 100 * time.Millisecond), Took: 2 * time.Millisecond, Method: http.MethodGet, Status: 200})
 	}
+	m.Alerts = []string{"RollcallPanicMode", "RollcallTargetDown"}
 	good := judge.Judge(m, judge.Bounds{})
 	bad := m
 	bad.Samples = append([]traffic.Sample(nil), m.Samples...)
 	bad.Samples[15].Err = "status 502"
 	all := [][]judge.Row{{good, judge.Judge(bad, judge.Bounds{}), {Measured: m, Void: "it broke"}, {Measured: m, NotMade: "no root"}}}
 	page := write(all, machine{began: began})
-	for _, want := range []string{"1 of 3 rows held", "| 40 | 0 |", "| yes |", "| 40 | 1 |", "| **no** |", "no row: it broke", "not made on this machine: no root", "1 GETs failed; want at most 0"} {
+	for _, want := range []string{"1 of 3 rows held", "| 40 | 0 |", "| RollcallPanicMode, RollcallTargetDown |", "| yes |", "10 times as short", "| 40 | 1 |", "| **no** |", "no row: it broke", "not made on this machine: no root", "1 GETs failed; want at most 0"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not say %q:\n%s", want, page)
 		}

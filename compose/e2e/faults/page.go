@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,8 +30,8 @@ func tell(w io.Writer, r *judge.Row) {
 		fmt.Fprintf(w, "    NO ROW: %s\n", r.Void)
 		return
 	}
-	fmt.Fprintf(w, "    %d requests, %d failed; p50/p99 %s, %s, %s; noticed %s, recovered %s\n",
-		r.Requests, r.Failed, both(r.Before), both(r.During), both(r.After), notice(r), recovery(r))
+	fmt.Fprintf(w, "    %d requests, %d failed; p50/p99 %s, %s, %s; noticed %s, recovered %s; alerts: %s\n",
+		r.Requests, r.Failed, both(r.Before), both(r.During), both(r.After), notice(r), recovery(r), cmp.Or(strings.Join(r.Alerts, ", "), "none"))
 	for _, line := range details(r) {
 		fmt.Fprintf(w, "    %s\n", line)
 	}
@@ -152,6 +153,7 @@ func write(all [][]judge.Row, m machine) string {
 	fmt.Fprintf(&b, "# Faults, measured\n\n")
 	fmt.Fprintf(&b, "Written by `make faults`. %s\n\n", m)
 	fmt.Fprintf(&b, "The load is 200 GETs and 20 POSTs with keys a second at the gateway's port, open loop, 5 s timeout, if the row does not\nsay otherwise; it came from the same machine. *Before* is %s without a fault, *during* from the fault's start until all was\nwell again, *after* %s from then on. *Noticed* counts from the fault's start, *recovered* from its end.\n", before, after)
+	fmt.Fprintf(&b, "*Alerts* are those that began to fire from the fault's start on; their windows and waits are %d times as short as in observability/prometheus.\n", haste)
 	table := all[shown(all)]
 	held, made := outcome(table)
 	fmt.Fprintf(&b, "\n%d of %d rows held.", held, made)
@@ -162,8 +164,8 @@ func write(all [][]judge.Row, m machine) string {
 	if wrong := broken(all); len(wrong) > 0 {
 		fmt.Fprintf(&b, " Out of bound: %s.", strings.Join(wrong, ", "))
 	}
-	b.WriteString("\n\n| fault | requests | failed | p50 / p99 before | during | after | noticed | recovered | bound | held |\n")
-	b.WriteString("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	b.WriteString("\n\n| fault | requests | failed | p50 / p99 before | during | after | noticed | recovered | alerts | bound | held |\n")
+	b.WriteString("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for i := range table {
 		line(&b, &table[i])
 	}
@@ -186,16 +188,16 @@ func line(b *bytes.Buffer, r *judge.Row) {
 	name := fmt.Sprintf("[%s](%s) (`%s`)", cell(r.Title), plotName(r), r.Name)
 	switch {
 	case r.NotMade != "":
-		fmt.Fprintf(b, "| %s (`%s`) | not made on this machine: %s | | | | | | | %s | |\n", cell(r.Title), r.Name, cell(r.NotMade), cell(r.Bounds.Text()))
+		fmt.Fprintf(b, "| %s (`%s`) | not made on this machine: %s | | | | | | | | %s | |\n", cell(r.Title), r.Name, cell(r.NotMade), cell(r.Bounds.Text()))
 	case r.Void != "":
-		fmt.Fprintf(b, "| %s (`%s`) | no row: %s | | | | | | | %s | no |\n", cell(r.Title), r.Name, cell(r.Void), cell(r.Bounds.Text()))
+		fmt.Fprintf(b, "| %s (`%s`) | no row: %s | | | | | | | | %s | no |\n", cell(r.Title), r.Name, cell(r.Void), cell(r.Bounds.Text()))
 	default:
 		held := "yes"
 		if !r.Held() {
 			held = "**no**"
 		}
-		fmt.Fprintf(b, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s |\n", name, r.Requests, failures(r),
-			both(r.Before), both(r.During), both(r.After), notice(r), recovery(r), cell(r.Bounds.Text()), held)
+		fmt.Fprintf(b, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", name, r.Requests, failures(r),
+			both(r.Before), both(r.During), both(r.After), notice(r), recovery(r), strings.Join(r.Alerts, ", "), cell(r.Bounds.Text()), held)
 	}
 }
 

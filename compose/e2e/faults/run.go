@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -150,6 +151,9 @@ func (r *trial) drive(ctx context.Context, w row, name string) error {
 	if err := rig.Pause(ctx, after); err != nil {
 		return err
 	}
+	if r.m.Alerts, err = r.alerts(ctx); err != nil {
+		return fmt.Errorf("ask which alerts fired: %w", err)
+	}
 	r.m.Ended = time.Now()
 	r.load.Stop()
 	r.m.Samples = r.load.Samples()
@@ -182,6 +186,26 @@ func (r *trial) scrapes() []scrape {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clip(r.seen)
+}
+
+// alerts are the names of those that have begun to fire since the fault's start, in order.
+func (r *trial) alerts(ctx context.Context) ([]string, error) {
+	window := max(time.Since(r.m.Start).Round(time.Second), time.Second)
+	expr := fmt.Sprintf(`count by (alertname) (max_over_time(ALERTS{alertstate="firing"}[%ds]) unless ALERTS{alertstate="firing"} offset %[1]ds)`, int(window.Seconds()))
+	var answer struct {
+		Data struct {
+			Result []struct{ Metric map[string]string }
+		}
+	}
+	if err := r.JSON(ctx, r.Prometheus()+"/api/v1/query?query="+url.QueryEscape(expr), &answer); err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, a := range answer.Data.Result {
+		names = append(names, a.Metric["alertname"])
+	}
+	slices.Sort(names)
+	return names, nil
 }
 
 // newUser makes the user for whom the row's orders are. Only its ID may be known beforehand.

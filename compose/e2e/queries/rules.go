@@ -1,5 +1,5 @@
-// Package queries reads what the project asks of Prometheus, its rules and its dashboards, for the tests that hold them
-// to what there is.
+// Package queries reads what the project asks of Prometheus, its rules and its dashboards: for the tests that hold them
+// to what there is, and for the faults, which want the rules in a hurry.
 package queries
 
 import (

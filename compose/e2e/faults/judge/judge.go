@@ -33,6 +33,8 @@ type Bounds struct {
 	P99From time.Duration
 	// Values bounds what the row measures besides, by its name.
 	Values map[string]Range
+	// Alert must begin to fire between the fault's start and the load's end. "": none need.
+	Alert string
 	// Words say the bounds that a table's reader can't see from the numbers.
 	Words string
 }
@@ -56,6 +58,7 @@ type Measured struct {
 	NoticeBy        string        // how the notice was seen; "": the row has none
 	RecoverBy       string        // how the recovery was seen
 	Values          map[string]float64
+	Alerts          []string // that began to fire between the fault's start and the load's end, by name
 	Notes           []string
 	Lost, Twice     int // POSTs that were acknowledged and are not stored; stored more than once
 	Phantom         int // stored, and never asked for
@@ -97,6 +100,9 @@ func Judge(m Measured, b Bounds) Row {
 	r.failures(gets, posts)
 	r.times()
 	r.values()
+	if b.Alert != "" && !slices.Contains(m.Alerts, b.Alert) {
+		r.out("the alert %s did not fire", b.Alert)
+	}
 	return r
 }
 
@@ -262,6 +268,9 @@ func (b Bounds) Text() string {
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.Values)) {
 		parts = append(parts, name+" "+b.Values[name].String())
+	}
+	if b.Alert != "" {
+		parts = append(parts, b.Alert+" fires")
 	}
 	return strings.Join(parts, "; ")
 }

@@ -215,6 +215,14 @@ func TestValueThatWasNotMeasuredIsOutOfBound(t *testing.T) {
 	wantOut(t, Judge(m, b))
 }
 
+func TestAlertThatDidNotFireIsOutOfBound(t *testing.T) {
+	m := steady()
+	m.Alerts = []string{"RollcallShedding"}
+	wantOut(t, Judge(m, Bounds{}))
+	wantOut(t, Judge(m, Bounds{Alert: "RollcallShedding"}))
+	wantOut(t, Judge(m, Bounds{Alert: "RollcallPanicMode"}), "the alert RollcallPanicMode did not fire")
+}
+
 func TestQuietFindsTheLastAnswerBeforeASilence(t *testing.T) {
 	m := steady()
 	m.Samples = append([]traffic.Sample(nil), m.Samples...)
@@ -288,8 +296,8 @@ func TestAnsweredRequestThatNobodyExecutedIsUncounted(t *testing.T) {
 }
 
 func TestTextNamesEveryBound(t *testing.T) {
-	b := Bounds{Posts: Any, Notice: time.Second, Recover: 2 * time.Second, P99From: 3 * time.Second, Words: "as it should", Values: map[string]Range{"share": {0, 0.05}}}
-	for _, want := range []string{"0 GETs, any POSTs failed", "noticed in 1s", "recovered in 2s", "p99 after 3s", "as it should", "share 0 to 0.05"} {
+	b := Bounds{Posts: Any, Notice: time.Second, Recover: 2 * time.Second, P99From: 3 * time.Second, Words: "as it should", Values: map[string]Range{"share": {0, 0.05}}, Alert: "RollcallPanicMode"}
+	for _, want := range []string{"0 GETs, any POSTs failed", "noticed in 1s", "recovered in 2s", "p99 after 3s", "as it should", "share 0 to 0.05", "RollcallPanicMode fires"} {
 		if !strings.Contains(b.Text(), want) {
 			t.Errorf("%q does not say %q", b.Text(), want)
 		}
