@@ -65,6 +65,9 @@ var rooms = []struct {
 	{room: "discovery/kitmesh", mayNot: []string{
 		"discovery/consultest", "observability/...", "services/...", grpc, prometheus, otel, sqlite,
 	}},
+	{room: "discovery/cmd/rollcall", mayNot: []string{
+		"discovery/kitmesh", "discovery/consultest", "observability/...", "services/...", goKit, prometheus, otel, sqlite,
+	}},
 	{room: "services/user", mayNot: []string{"services/order/...", "services/gateway"}},
 	{room: "services/order", mayNot: []string{"services/user", "services/gateway"}}, // but user's protobuf code,
 	{room: "services/gateway", mayNot: []string{"services/user", "services/order", sqlite, grpc}},
