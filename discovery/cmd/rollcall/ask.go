@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 
@@ -38,17 +39,20 @@ func (s *session) services(ctx context.Context) ([]string, error) {
 }
 
 // ask asks for the instances of services, of whatever kind, and judges them as a client
-// does. An entry that a client can't use is left out, with a warning. The error is that
-// of the first service without an answer.
+// does. An entry that a client can't use is left out, with a warning. It is an error if a
+// question fails, or if no answer comes for as long as the timeout.
 func (s *session) ask(ctx context.Context, services ...string) ([]*catalog.Snapshot, error) {
 	asking, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	silence := time.AfterFunc(s.timeout, func() { cancel(fmt.Errorf("no answer within %v", s.timeout)) })
+	defer silence.Stop()
 	var mu sync.Mutex
 	var refused []string
 	watcher, err := watch.New(watch.Config{ //nolint:contextcheck // what it begins ends with Close
 		Client: s.consul, MaxServices: max(len(services), 1), Log: s.details(ctx),
 		Trace: &watch.Trace{
-			Failed: func(service string, err error) { cancel(fmt.Errorf("%s: %w", service, err)) }, // it would try again
+			Changed: func(*catalog.Snapshot) { silence.Reset(s.timeout) },
+			Failed:  func(service string, err error) { cancel(fmt.Errorf("%s: %w", service, err)) }, // it would try again
 			Refused: func(service string, err *catalog.InvalidError) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -65,9 +69,7 @@ func (s *session) ask(ctx context.Context, services ...string) ([]*catalog.Snaps
 	}
 	sets := make([]*catalog.Snapshot, 0, len(services))
 	for _, service := range services {
-		limited, done := context.WithTimeout(asking, s.timeout)
-		set, err := watcher.Latest(limited, service)
-		done()
+		set, err := watcher.Latest(asking, service)
 		if err != nil {
 			return nil, s.cannotAsk(ctx, cmp.Or(context.Cause(asking), err))
 		}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 
@@ -159,6 +161,32 @@ func TestEntryThatNoClientCanUseIsNamed(t *testing.T) {
 		}
 		if got := rollcall(t, "explain", "order/order-0"); got.code != exitNo || !strings.Contains(got.errs, "order has no instance order-0") {
 			t.Errorf("explain: got exit code %d and %q; want %d", got.code, got.errs, exitNo)
+		}
+	})
+}
+
+func TestListThatTakesLongIsNoSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		agent := consultest.New(t)
+		const services = 64 // four turns of sixteen
+		for n := range services {
+			enter(t, agent.Client(), fmt.Sprintf("service-%02d", n), fmt.Sprint("instance-", n), "10.0.0.1")
+		}
+		agent.Break("/v1/health/service/", consultest.Slow(1024, time.Second)) // its second half comes later
+		var out screen
+		s := sessionOf(agent.Client(), &out)
+		s.timeout = 1500 * time.Millisecond
+		began := time.Now()
+		if err := (&lsCmd{form: form{"table"}}).Run(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took < 2*s.timeout || strings.Count(out.take(), "service-") != services {
+			t.Errorf("it took %v, and did not list all; want longer than one answer may take, and all", took)
+		}
+		agent.Break("/v1/health/service/", consultest.Silent())
+		err := (&lsCmd{form: form{"table"}}).Run(t.Context(), s)
+		if err == nil || !strings.Contains(err.Error(), "no answer within 1.5s") {
+			t.Errorf("of a Consul that is silent: got %v; want that it did not answer", err)
 		}
 	})
 }

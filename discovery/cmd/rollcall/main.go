@@ -41,7 +41,7 @@ type cli struct {
 
 // globals are the flags of every command.
 type globals struct {
-	Timeout    time.Duration `default:"5s" placeholder:"5s" help:"How long to wait for one answer, of Consul or of a service."`
+	Timeout    time.Duration `default:"5s" placeholder:"5s" help:"How long to wait for an answer, of Consul or of a service."`
 	Datacenter string        `placeholder:"NAME" help:"Datacenter to ask. Empty: the agent's own."`
 	Verbose    bool          `short:"v" help:"Log what happens inside to standard error."`
 }
