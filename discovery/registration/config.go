@@ -229,6 +229,16 @@ func firstBroken(before string, rules []rule) error {
 
 func isPort(n int) bool { return n >= 1 && n <= 65535 }
 
+// Validate says what is wrong with the settings, and begins nothing: what Start would say
+// of them. nil if they can be used.
+func (c Config) Validate() error {
+	c, err := c.filled()
+	if err != nil {
+		return err
+	}
+	return c.validate()
+}
+
 // validate says what is wrong with filled settings: the first thing only.
 func (c Config) validate() error {
 	if err := firstBroken("", []rule{

@@ -124,6 +124,9 @@ func TestStartNamesTheWrongSettingItsValueAndWhatIsWanted(t *testing.T) {
 		if !strings.HasPrefix(err.Error(), c.want) && !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("Start says %q; want one line with %q", err, c.want)
 		}
+		if got := cfg.Validate(); got == nil || got.Error() != err.Error() {
+			t.Errorf("Validate says %v; want what Start says: %v", got, err)
+		}
 	}
 }
 
@@ -154,6 +157,9 @@ func TestStartTakesTheBoundsThemselves(t *testing.T) {
 	} {
 		cfg := valid(t)
 		set(&cfg)
+		if err := cfg.Validate(); err != nil {
+			t.Error(err)
+		}
 		r, err := Start(cfg)
 		if err != nil {
 			t.Error(err)
