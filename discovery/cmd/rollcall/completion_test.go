@@ -19,8 +19,8 @@ func TestWordsAreCompletedByGrammarAndCatalog(t *testing.T) {
 	}
 	enter(t, agent.Client(), "user", "user-1", "10.0.0.9")
 	for words, want := range map[string]string{
-		"":                           "call completion explain ls resolve version watch",
-		"re":                         "resolve",
+		"":                           "call completion explain ls register resolve version watch",
+		"re":                         "register resolve",
 		"completion ":                "bash fish zsh",
 		"ls -o ":                     "json table wide yaml",
 		"ls --output j":              "json",

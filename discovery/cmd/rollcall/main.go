@@ -1,5 +1,6 @@
 // Command rollcall looks into a mesh on any Consul: which services and instances there
-// are, what a client would use and why, and what becomes of a call.
+// are, what a client would use and why, and what becomes of a call; and it makes members
+// of programs that know nothing of Consul.
 //
 //	go install github.com/rollcall-mesh/rollcall/discovery/cmd/rollcall@latest
 //	rollcall ls
@@ -10,6 +11,7 @@
 //
 // The exit code is 0 if all is well, 1 if the answer is no (nothing found, a call that
 // failed), 2 for wrong usage, 3 if Consul can't be asked, and 130 after an interrupt.
+// That of register is its program's.
 package main
 
 import (
@@ -35,6 +37,7 @@ type cli struct {
 	Resolve    resolveCmd    `cmd:"" help:"Show which instances a client would use, and why not the others."`
 	Explain    explainCmd    `cmd:"" help:"Explain one instance: whether it is used, and what its checks say."`
 	Call       callCmd       `cmd:"" help:"Send requests to a service through the mesh, and show what became of them."`
+	Register   registerCmd   `cmd:"" help:"Make a program that knows nothing of Consul a member of the mesh."`
 	Completion completionCmd `cmd:"" help:"Print what has a shell complete the command's words."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 }

@@ -30,6 +30,9 @@ var update = flag.Bool("update", false, "write testdata and the reference anew, 
 const actVariable = "ROLLCALL_TEST_ACT"
 
 func TestMain(m *testing.M) {
+	if address := os.Getenv(serveVariable); address != "" {
+		os.Exit(serve(address))
+	}
 	if os.Getenv(actVariable) != "" {
 		main()
 	}

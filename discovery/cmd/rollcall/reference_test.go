@@ -43,7 +43,7 @@ the others); without them it is the agent at 127.0.0.1:8500. It needs ` + "`serv
 	} {
 		fmt.Fprintf(&b, "| %d | %s |\n", row.code, row.means)
 	}
-	b.WriteString("\n## Every command\n")
+	b.WriteString("\nThat of `register` is its program's.\n\n## Every command\n")
 	flags(&b, app.Flags)
 	for _, command := range app.Children {
 		if !command.Hidden {
