@@ -19,7 +19,7 @@ func TestWordsAreCompletedByGrammarAndCatalog(t *testing.T) {
 	}
 	enter(t, agent.Client(), "user", "user-1", "10.0.0.9")
 	for words, want := range map[string]string{
-		"":                           "call completion explain ls register resolve version watch",
+		"":                           "call completion drain explain ls register resolve undrain version watch",
 		"re":                         "register resolve",
 		"completion ":                "bash fish zsh",
 		"ls -o ":                     "json table wide yaml",
@@ -38,6 +38,7 @@ func TestWordsAreCompletedByGrammarAndCatalog(t *testing.T) {
 		"explain user/user-1":        "user/user-1",
 		"call order --protocol ":     "",
 		"resolve order --protocol g": "grpc",
+		"drain order/order-1":        "order/order-1",
 		"nonsense -x ":               "",
 	} {
 		got := rollcall(t, append([]string{completeWord}, strings.Split(words, " ")...)...)

@@ -147,7 +147,7 @@ func (e explained) advice() string {
 	case catalog.StateDraining:
 		return "nothing: it ends by itself. If it does not, look into its log"
 	case catalog.StateMaintenance:
-		return "when the reason is over, end the maintenance at the agent of node " + e.Node
+		return "when the reason is over: rollcall undrain " + quoted(e.Service+"/"+e.ID) + " at the agent of node " + e.Node
 	}
 	return ""
 }

@@ -38,6 +38,8 @@ type cli struct {
 	Explain    explainCmd    `cmd:"" help:"Explain one instance: whether it is used, and what its checks say."`
 	Call       callCmd       `cmd:"" help:"Send requests to a service through the mesh, and show what became of them."`
 	Register   registerCmd   `cmd:"" help:"Make a program that knows nothing of Consul a member of the mesh."`
+	Drain      drainCmd      `cmd:"" help:"Take an instance out of use without stopping it, by Consul's maintenance mode."`
+	Undrain    undrainCmd    `cmd:"" help:"Put back an instance that was drained."`
 	Completion completionCmd `cmd:"" help:"Print what has a shell complete the command's words."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 }
