@@ -19,7 +19,7 @@ func TestWordsAreCompletedByGrammarAndCatalog(t *testing.T) {
 	}
 	enter(t, agent.Client(), "user", "user-1", "10.0.0.9")
 	for words, want := range map[string]string{
-		"":                           "call completion drain explain ls register resolve undrain version watch",
+		"":                           "call completion doctor drain explain ls register resolve undrain version watch",
 		"re":                         "register resolve",
 		"completion ":                "bash fish zsh",
 		"ls -o ":                     "json table wide yaml",

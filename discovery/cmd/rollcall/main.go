@@ -10,7 +10,7 @@
 // made of (watch, catalog, httpmesh), so it is what a client would do.
 //
 // The exit code is 0 if all is well, 1 if the answer is no (nothing found, a call that
-// failed), 2 for wrong usage, 3 if Consul can't be asked, and 130 after an interrupt.
+// failed, a fault), 2 for wrong usage, 3 if Consul can't be asked, and 130 after an interrupt.
 // That of register is its program's.
 package main
 
@@ -40,6 +40,7 @@ type cli struct {
 	Register   registerCmd   `cmd:"" help:"Make a program that knows nothing of Consul a member of the mesh."`
 	Drain      drainCmd      `cmd:"" help:"Take an instance out of use without stopping it, by Consul's maintenance mode."`
 	Undrain    undrainCmd    `cmd:"" help:"Put back an instance that was drained."`
+	Doctor     doctorCmd     `cmd:"" help:"Look for what is wrong, and say what to do about it."`
 	Completion completionCmd `cmd:"" help:"Print what has a shell complete the command's words."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 }

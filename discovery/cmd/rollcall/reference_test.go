@@ -36,7 +36,7 @@ the others); without them it is the agent at 127.0.0.1:8500. It needs ` + "`serv
 		means string
 	}{
 		{0, "all is well"},
-		{exitNo, "the answer is no: nothing was found, a call has failed"},
+		{exitNo, "the answer is no: nothing was found, a call has failed, something is to mend"},
 		{exitUsage, "the command line or a variable is wrong"},
 		{exitNoConsul, "Consul can't be asked: it is not there, or refuses"},
 		{exitInterrupted, "interrupted; " + "`watch`" + " ends with 0"},
