@@ -88,6 +88,33 @@ func (a *Agent) getHealthChecks(r *http.Request) answer {
 	return a.answer(q, a.catalog.lookup(key), out)
 }
 
+// getHealthState answers with all checks of the catalog, those of nodes too.
+func (a *Agent) getHealthState(r *http.Request) answer {
+	q := parseQuery(r)
+	state := r.PathValue("state")
+	switch {
+	case state == "":
+		q.err = badRequest("Missing check state")
+	case q.err == nil:
+		q.err = a.block(r, q, func() uint64 { return a.catalog.allChecks })
+	}
+	if q.err != nil {
+		return failed(q.err)
+	}
+	out := api.HealthChecks{}
+	for _, n := range a.catalog.nodes {
+		for _, c := range n.checks {
+			if state == api.HealthAny || state == c.Status {
+				out = append(out, c)
+			}
+		}
+	}
+	if len(out) > 0 && !a.acl.sees(r, "node:read", "service:read") {
+		return a.partly(r, q, a.answer(q, a.catalog.allChecks, out[:0]))
+	}
+	return a.answer(q, a.catalog.allChecks, out)
+}
+
 func (a *Agent) getCatalogServices(r *http.Request) answer {
 	q := parseQuery(r)
 	if q.err != nil {

@@ -34,6 +34,7 @@ func (a *Agent) routes() *http.ServeMux {
 	handle("GET /v1/health/service/{name...}", a.getHealthService)
 	handle("GET /v1/health/checks/{name...}", a.getHealthChecks)
 	handle("GET /v1/health/node/{node...}", a.getNodeChecks)
+	handle("GET /v1/health/state/{state...}", a.getHealthState)
 	handle("GET /v1/catalog/node-services/{node...}", a.getNodeServices)
 	handle("GET /v1/catalog/services", a.getCatalogServices)
 	handle("GET /v1/catalog/service/{name...}", a.getCatalogService)

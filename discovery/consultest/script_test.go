@@ -277,6 +277,9 @@ func script() []step {
 		{"services of the catalog", func(s side) any { v, _, err := s.Catalog().Services(nil); return both(v, err) }},
 		{"one of them", func(s side) any { v, _, err := s.Catalog().Service("order", "", nil); return both(v, err) }},
 		{"its checks", func(s side) any { v, _, err := s.Health().Checks("order", nil); return both(v, err) }},
+		{"all checks", func(s side) any { v, _, err := s.Health().State("any", nil); return both(v, err) }},
+		{"the critical ones", func(s side) any { v, _, err := s.Health().State("critical", nil); return both(v, err) }},
+		{"checks of no state", func(s side) any { v, _, err := s.Health().State("", nil); return both(v, err) }},
 
 		{"no name", register(&api.AgentServiceRegistration{ID: "x"})},
 		{"address any", register(&api.AgentServiceRegistration{Name: "x", Address: "0.0.0.0"})},

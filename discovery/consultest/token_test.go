@@ -97,6 +97,8 @@ func answers(c *api.Client) any {
 	tell("the catalog's instances", len(instances), meta, err)
 	of, meta, err = c.Health().Checks("order", nil)
 	tell("the service's checks", len(of), meta, err)
+	of, meta, err = c.Health().State("any", nil)
+	tell("all checks", len(of), meta, err)
 	leader, err := c.Status().Leader()
 	out = append(out, fmt.Sprint("a leader: ", leader != "", " ", said(err)))
 	tell("register", 0, nil, c.Agent().ServiceRegister(order("order-9", 9, ttl("order-9:t", "passing"))))

@@ -18,6 +18,64 @@ import (
 // output holds whole pages.
 const maxReason = 512
 
+// Entries returns what an answer of Consul's about a service comes to in the catalog's
+// words: each instance that can be used, with its checks, in the order of their IDs.
+// prefer is Config.PreferAddresses.
+func Entries(service string, answer []*api.ServiceEntry, prefer []string) []catalog.Entry {
+	set, of := instancesOf(service, answer, prefer, func(catalog.Instance, *catalog.InvalidError) {})
+	entries := make([]catalog.Entry, len(set))
+	for n, i := range set {
+		entries[n] = catalog.Entry{Instance: i, Checks: checksOf(of[n].Checks)}
+	}
+	slices.SortFunc(entries, func(a, b catalog.Entry) int {
+		return cmp.Or(strings.Compare(a.ID, b.ID), strings.Compare(a.Node, b.Node), cmp.Compare(a.Port, b.Port))
+	})
+	return entries
+}
+
+// checksOf returns the checks by their IDs.
+func checksOf(checks api.HealthChecks) []catalog.Check {
+	all := make([]catalog.Check, 0, len(checks))
+	for _, c := range checks {
+		if c == nil {
+			continue
+		}
+		output := c.Output
+		if stateOf(c) == catalog.StateMaintenance {
+			output = c.Notes // where an operator's reason is
+		}
+		all = append(all, catalog.Check{ID: c.CheckID, Name: c.Name, Status: c.Status, Output: clip(output)})
+	}
+	slices.SortFunc(all, func(a, b catalog.Check) int { return strings.Compare(a.ID, b.ID) })
+	return all
+}
+
+// instancesOf returns the instances of the entries that can be used, each with the entry
+// that it is of, and tells of the others. An instance that has moved from one agent to
+// another may be there under both nodes: what was written last counts.
+func instancesOf(service string, entries []*api.ServiceEntry, prefer []string, refused func(catalog.Instance, *catalog.InvalidError)) (set []catalog.Instance, of []*api.ServiceEntry) {
+	set, of = make([]catalog.Instance, 0, len(entries)), make([]*api.ServiceEntry, 0, len(entries))
+	at := make(map[catalog.Key]int, len(entries))
+	for _, e := range entries {
+		i, invalid := instanceOf(service, e, prefer)
+		if invalid != nil {
+			refused(i, invalid)
+			continue
+		}
+		for i := range byPort(i, e.Service.Ports) {
+			n, twice := at[i.Key()]
+			switch {
+			case !twice:
+				at[i.Key()] = len(set)
+				set, of = append(set, i), append(of, e)
+			case e.Service.ModifyIndex > of[n].Service.ModifyIndex:
+				set[n], of[n] = i, e
+			}
+		}
+	}
+	return set, of
+}
+
 // instanceOf makes an instance of an entry about the service, at its default port.
 // prefer lists the tagged addresses that are used in place of its own, if it has
 // one. The error says why it can't be used.

@@ -23,28 +23,10 @@ type inUse struct {
 // known reports whether there is a set at all.
 func (u *inUse) known() bool { return u.feed.Current() != nil }
 
-// convert returns the entries that can be used, and tells of the others. An
-// instance that has moved from one agent to another may be there under both nodes:
-// what was written last counts.
+// convert returns the entries that can be used, and tells of the others.
 func (u *inUse) convert(a answer) []catalog.Instance {
-	set := make([]catalog.Instance, 0, len(a.entries))
-	at, written := make(map[catalog.Key]int, len(a.entries)), make([]uint64, 0, len(a.entries))
 	var refused map[string]string
-	for _, e := range a.entries {
-		i, invalid := instanceOf(u.service, e, u.cfg.PreferAddresses)
-		if invalid == nil {
-			for i := range byPort(i, e.Service.Ports) {
-				n, twice := at[i.Key()]
-				switch {
-				case !twice:
-					at[i.Key()] = len(set)
-					set, written = append(set, i), append(written, e.Service.ModifyIndex)
-				case e.Service.ModifyIndex > written[n]:
-					set[n], written[n] = i, e.Service.ModifyIndex
-				}
-			}
-			continue
-		}
+	set, _ := instancesOf(u.service, a.entries, u.cfg.PreferAddresses, func(i catalog.Instance, invalid *catalog.InvalidError) {
 		if refused == nil {
 			refused = map[string]string{}
 		}
@@ -53,7 +35,7 @@ func (u *inUse) convert(a answer) []catalog.Instance {
 			u.cfg.Trace.refused(u.service, invalid)
 		}
 		refused[name] = problem
-	}
+	})
 	u.refused = refused
 	return set
 }

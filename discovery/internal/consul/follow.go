@@ -94,6 +94,29 @@ func CatalogServices(client *api.Client, q *api.QueryOptions) (services map[stri
 	return services, meta, nil
 }
 
+// AllChecks asks for every check in the catalog, those of nodes too.
+func AllChecks(client *api.Client, q *api.QueryOptions) (all api.HealthChecks, meta *api.QueryMeta, err error) {
+	defer readable(&err)
+	if all, meta, err = client.Health().State(api.HealthAny, q); err != nil {
+		return nil, nil, err
+	}
+	if all == nil || slices.Contains(all, nil) {
+		return nil, nil, errNull
+	}
+	return all, meta, nil
+}
+
+// Leader asks which server leads; an error is told too where none does. It costs Consul
+// nothing, and proves that it can be asked.
+func Leader(client *api.Client, q *api.QueryOptions) (err error) {
+	defer readable(&err)
+	leader, err := client.Status().LeaderWithQueryOptions(q)
+	if err == nil && leader == "" {
+		return errors.New("its servers have no leader")
+	}
+	return err
+}
+
 // ErrDenied is the error, wrapped, of a call that the token has no right to.
 var ErrDenied = errors.New("the token lacks the right")
 
