@@ -85,10 +85,19 @@ func server(t *testing.T, s setting) string {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
+	consoles, err := filepath.Abs("consoles")
+	if err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), binary, "--config.file="+filepath.Join(dir, "prometheus.yml"),
-		"--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address)
+		"--web.console.templates="+consoles, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address)
 	log := &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = log, log
+	// As compose/prometheus.yaml has it.
+	if err := os.CopyFS(filepath.Join(dir, "static", "mantine-ui"), os.DirFS("root")); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "ROLLCALL_LINK_MESH=http://localhost:8081/mesh/", "ROLLCALL_LINK_CONSUL=http://localhost:8500/ui/dc1")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -361,4 +370,43 @@ func series(t *testing.T, prometheus, selector string) ([]string, error) {
 	}
 	slices.Sort(got)
 	return got, nil
+}
+
+// page returns what a browser gets.
+func page(t *testing.T, from string) (string, error) {
+	t.Helper()
+	resp, err := (&http.Client{Timeout: 5 * time.Second}).Get(from)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && (resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html")) {
+		err = fmt.Errorf("%s: %s, %s: %s", from, resp.Status, resp.Header.Get("Content-Type"), text)
+	}
+	return string(text), err
+}
+
+func TestRootOfAPrometheusWithoutUILeadsToTargetsAndAlertsAndThoseToTheMesh(t *testing.T) {
+	prometheus := server(t, setting{consul: registered(t)})
+	has := func(path string, want ...string) {
+		t.Helper()
+		until(t, func() error {
+			text, err := page(t, prometheus+path)
+			for _, w := range want {
+				if err == nil && !strings.Contains(text, w) {
+					err = fmt.Errorf("%s has no %s: %s", path, w, text)
+				}
+			}
+			return err
+		})
+	}
+	for _, path := range []string{"/", "/alerts", "/targets", "/graph"} {
+		has(path, "url=/consoles/index.html")
+	}
+	has("/consoles/index.html",
+		`<a href="service.html?service=order">order</a>`, ">up</td>", "<td colspan=\"3\">None.</td>",
+		`<a href="http://localhost:8081/mesh/">`, `<a href="http://localhost:8500/ui/dc1">`)
+	has("/consoles/service.html?service=order",
+		"<td>order-1</td>", `<a href="http://localhost:8081/mesh/#order">`, `<a href="http://localhost:8500/ui/dc1/services/order">`)
 }
