@@ -202,7 +202,7 @@ func testBadInputIsRefusedWithProblem(t *testing.T, m *mesh) {
 		{"GET", "/orders/abc/101", "", "", 400, "user"},
 		{"POST", "/orders/abc", "application/json", `{"item":"Desk"}`, 400, "user"},
 
-		{"GET", "/", "", "", 404, ""},
+		{"POST", "/", "", "", 404, ""},
 		{"GET", "/nothing", "", "", 404, "/nothing"},
 		{"GET", "/usersx/1", "", "", 404, ""},
 		{"GET", "/users/1/2", "", "", 404, ""},

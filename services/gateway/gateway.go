@@ -103,8 +103,8 @@ func New(cfg Config) (*Gateway, error) {
 // be any number of these in the life of a process.
 const Learned = "learned"
 
-// Handler returns a handler that serves these routes, and answers 404 to any other
-// path. Paths are matched as they came and never cleaned: what the service behind makes
+// Handler returns a handler that serves these routes, lists them at / if none has that,
+// and answers 404 to any other path. Paths are matched as they came and never cleaned: what the service behind makes
 // of "//" or ".." is its own business, and a redirect would cost a POST its body.
 func (g *Gateway) Handler(routes ...Route) http.Handler {
 	return g.handler(routing.NewTable(routes...), func() *routing.Table { return nil })
@@ -127,6 +127,10 @@ func (g *Gateway) handler(pinned *routing.Table, learned func() *routing.Table) 
 			}
 		} else if x.route, ok = x.learned.Find(r.Host, path); ok {
 			r.Pattern = Learned
+		} else if isIndex(r) {
+			r.Pattern = "/"
+			writeIndex(w, r, pinned, x.learned)
+			return
 		} else {
 			problem.Write(w, r, problem.New(http.StatusNotFound, "nothing is at %s", path))
 			return
