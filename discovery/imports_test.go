@@ -68,6 +68,9 @@ var rooms = []struct {
 	{room: "discovery/cmd/rollcall", mayNot: []string{
 		"discovery/kitmesh", "discovery/consultest", "observability/...", "services/...", goKit, prometheus, otel, sqlite,
 	}},
+	{room: "observability/meshview", mayNot: []string{
+		"discovery/kitmesh", "discovery/grpcmesh", "discovery/consultest", "services/...", goKit, grpc, prometheus, otel, sqlite,
+	}},
 	{room: "services/user", mayNot: []string{"services/order/...", "services/gateway"}},
 	{room: "services/order", mayNot: []string{"services/user", "services/gateway"}}, // but user's protobuf code,
 	{room: "services/gateway", mayNot: []string{"services/user", "services/order", sqlite, grpc}},

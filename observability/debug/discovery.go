@@ -13,6 +13,11 @@ import (
 	"github.com/rollcall-mesh/rollcall/discovery"
 )
 
+// MetaAdmin is the Meta key by which an entry in Consul says on which port, at its own
+// host and by plain HTTP, its process serves /debug/discovery: there pages and commands
+// that show the whole mesh ask it.
+const MetaAdmin = "rollcall_admin"
+
 // Mesh tells what it knows. A *discovery.Mesh is one.
 type Mesh interface {
 	Status() discovery.Status
