@@ -196,19 +196,15 @@ quietly "$log" compose up --detach --remove-orphans || {
 locate
 say "Waiting until it is found, healthy and scraped ($patience s at most)"
 wait_until_up
-# A Prometheus built from its Go module has the API and our page, but not the
-# pages of its own.
-page=$prometheus/targets
-[ "$(setting ROLLCALL_PULL_POLICY missing)" != never ] || page="$prometheus/consoles/service.html?service=order"
 cat <<END
 
 The mesh is up:
   curl $gateway/orders/1
   curl $gateway/users/1
 
+  the mesh     $admin/mesh/
   Consul       $consul/ui
-  Prometheus   $page
-  gateway      $admin/debug/discovery
+  Prometheus   $prometheus/
 
   docker compose up -d --scale order=5
 END

@@ -125,6 +125,9 @@ func testPrometheusScrapesEverybodyFoundThroughConsul(t *testing.T, m *mesh) {
 		}
 		return nil
 	})
+	if a := m.get(t, m.prometheus+"/query"); a.status != http.StatusOK || !strings.Contains(a.body, "<html") {
+		t.Errorf("the page that Prometheus' root leads to: %d %.200q", a.status, a.body)
+	}
 	for range 20 {
 		m.get(t, m.gateway+"/orders/1")
 	}
@@ -195,6 +198,21 @@ func testAdminPortShowsGatewayAndTrafficPortsDoNot(t *testing.T, m *mesh) {
 			}
 		}
 	}
+	if a := m.get(t, m.admin+"/"); a.status != http.StatusFound || a.header.Get("Location") != "/mesh/" {
+		t.Errorf("GET / at the admin port: %d to %s; want it to lead to the page of the mesh", a.status, a.header.Get("Location"))
+	}
+	until(t, 15*time.Second, "the page of the mesh shows who calls whom", func(ctx context.Context) error {
+		a, err := m.request(ctx, http.MethodGet, m.admin+"/mesh/picture", nil)
+		if err != nil {
+			return err
+		}
+		for _, want := range []string{`"from":"gateway","to":"order"`, `"from":"gateway","to":"user"`, `"from":"order","to":"user"`} {
+			if !strings.Contains(a.body, want) {
+				return fmt.Errorf("%d, no %s in %s", a.status, want, a.body)
+			}
+		}
+		return nil
+	})
 	// The debug page names every instance in use.
 	page := m.get(t, m.admin+"/debug/discovery").body
 	for _, service := range []string{"user", "order"} {
@@ -210,7 +228,7 @@ func testAdminPortShowsGatewayAndTrafficPortsDoNot(t *testing.T, m *mesh) {
 	}
 	for _, base := range []string{m.gateway, m.users, m.orders} {
 		for _, path := range []string{
-			"/metrics", "/livez", "/readyz", "/debug/discovery", "/debug/pprof/",
+			"/metrics", "/livez", "/readyz", "/debug/discovery", "/debug/pprof/", "/mesh/", "/mesh/picture",
 			"/users/../metrics", "/users/%2e%2e/metrics", "/orders/..%2fmetrics", "//metrics",
 		} {
 			a := m.get(t, base+path)

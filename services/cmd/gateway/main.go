@@ -33,6 +33,10 @@ var settings struct {
 	StreamTimeout  app.Duration `name:"stream-timeout" env:"ROLLCALL_STREAM_TIMEOUT" default:"30s" min:"10ms" max:"1h" help:"How long one piece of a body may take to come in or to go out; a stream that moves lives for ever. It replaces the read and write timeouts."`
 	AnswerTimeout  app.Duration `name:"answer-timeout" env:"ROLLCALL_ANSWER_TIMEOUT" default:"10s" min:"10ms" max:"1h" help:"How long a service may take from the last piece of a request to the header of its answer, all tries together; after that the answer is 504."`
 
+	ConsulUI     app.URL    `name:"consul-ui" env:"ROLLCALL_CONSUL_UI" help:"Where people find Consul's UI, for links of the page /mesh/: a service is at /services/NAME below it. Empty: no links."`
+	PrometheusUI app.URL    `name:"prometheus-ui" env:"ROLLCALL_PROMETHEUS_UI" help:"Where people find Prometheus, for links of the page /mesh/. Empty: no links."`
+	MeshTry      app.Choice `name:"mesh-try" env:"ROLLCALL_MESH_TRY" default:"off" oneof:"off,on" help:"Whether the page /mesh/ may send a GET to a service, to show whom it goes to: off, on."`
+
 	OutsideCert    string `name:"outside-cert" env:"ROLLCALL_OUTSIDE_CERT" help:"File of the certificate in PEM, followed by those between it and the root, that clients from outside are shown. With it the traffic ports speak TLS. Empty: plain text."`
 	OutsideKey     string `name:"outside-key" env:"ROLLCALL_OUTSIDE_KEY" help:"File of its key in PEM."`
 	OutsideCA      string `name:"outside-ca" env:"ROLLCALL_OUTSIDE_CA" help:"File of the roots in PEM that the certificates of clients from outside must come from, where they need one."`
@@ -130,6 +134,9 @@ func build(_ context.Context, r *app.Runtime) (app.Parts, error) {
 		}
 		cfg.Learned = learner.Table
 		parts.Pages["GET /debug/routes"] = show(func() any { return learner.Status() })
+	}
+	if err := look(r, cfg.Learned, parts.Pages); err != nil {
+		return parts, err
 	}
 	door, err := gateway.New(cfg)
 	if err != nil {

@@ -160,6 +160,9 @@ func TestWrongRoutesAndNetworksStopTheStart(t *testing.T) {
 		{"--trusted-proxies=10.0.0.0/33", "ROLLCALL_TRUSTED_PROXIES (--trusted-proxies)"},
 		{"--proxy-headers=x", "ROLLCALL_PROXY_HEADERS (--proxy-headers)"},
 		{"--routes=all", "ROLLCALL_ROUTES (--routes)"},
+		{"--consul-ui=localhost:8500", "ROLLCALL_CONSUL_UI (--consul-ui)"},
+		{"--prometheus-ui=http://localhost:9090/?x=1", "ROLLCALL_PROMETHEUS_UI (--prometheus-ui)"},
+		{"--mesh-try=yes", "ROLLCALL_MESH_TRY (--mesh-try)"},
 	} {
 		var log logtest.Buffer
 		code := app.Run(t.Context(), spec(), []string{tc.arg}, app.Process{Stdout: io.Discard, Stderr: &log})

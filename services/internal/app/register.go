@@ -12,6 +12,7 @@ import (
 
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/registration"
+	"github.com/rollcall-mesh/rollcall/observability/debug"
 )
 
 // entries are what the instance has in Consul: one for each protocol, with a port
@@ -56,6 +57,7 @@ func (s *service) register(traffic, admin net.Addr, rpcsAt net.Listener) error {
 			"protocol":        "http",
 			"prometheus_path": "/metrics",
 			"prometheus_port": strconv.Itoa(adminPort),
+			debug.MetaAdmin:   strconv.Itoa(adminPort),
 		},
 		Arrivals: s.traffic.Arrivals,
 	})
@@ -69,7 +71,7 @@ func (s *service) register(traffic, admin net.Addr, rpcsAt net.Listener) error {
 	return begin(rpcsAt.Addr(), registration.Config{
 		ID:       id,
 		Protocol: catalog.GRPC,
-		Meta:     map[string]string{"version": version()},
+		Meta:     map[string]string{"version": version(), debug.MetaAdmin: strconv.Itoa(adminPort)},
 		Arrivals: s.rpcs.Arrivals,
 	})
 }

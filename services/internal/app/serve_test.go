@@ -442,7 +442,7 @@ func TestDrainIsSeenInConsulBeforeTheListenerCloses(t *testing.T) {
 	p := begin(t, consul.Addr(), hello, "--settle=2s")
 	p.eventually("the entry passes", func() bool {
 		entries, _, err := client.Health().Service("user", "", true, nil)
-		return err == nil && len(entries) == 1 && entries[0].Service.Meta["prometheus_port"] != "" && len(entries[0].Checks) >= 2
+		return err == nil && len(entries) == 1 && entries[0].Service.Meta["prometheus_port"] != "" && entries[0].Service.Meta["rollcall_admin"] == entries[0].Service.Meta["prometheus_port"] && len(entries[0].Checks) >= 2
 	})
 	p.signals <- syscall.SIGTERM
 	seen := false

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"reflect"
 	"strconv"
 	"strings"
@@ -36,6 +37,8 @@ type (
 	Addr string
 	// Choice is one of the words in the tag oneof.
 	Choice string
+	// URL is one of http or https without a query, or empty.
+	URL string
 )
 
 func (d *Duration) decode(ctx *kong.DecodeContext) error {
@@ -95,6 +98,20 @@ func (c *Choice) decode(ctx *kong.DecodeContext) error {
 	return wrong(ctx, raw, "one of %s", strings.ReplaceAll(words, ",", ", "))
 }
 
+func (u *URL) decode(ctx *kong.DecodeContext) error {
+	raw, err := pop(ctx)
+	if err != nil {
+		return err
+	}
+	if raw != "" {
+		if at, err := url.Parse(raw); err != nil || at.Scheme != "http" && at.Scheme != "https" || at.Host == "" || at.RawQuery != "" || at.Fragment != "" {
+			return wrong(ctx, raw, "a URL of http or https without a query, such as http://localhost:8080")
+		}
+	}
+	*u = URL(raw)
+	return nil
+}
+
 // decoder is one of the kinds of settings.
 type decoder interface {
 	decode(ctx *kong.DecodeContext) error
@@ -116,6 +133,7 @@ func kinds(wrong **SettingError) []kong.Option {
 		kong.TypeMapper(reflect.TypeFor[Count](), mapper),
 		kong.TypeMapper(reflect.TypeFor[Addr](), mapper),
 		kong.TypeMapper(reflect.TypeFor[Choice](), mapper),
+		kong.TypeMapper(reflect.TypeFor[URL](), mapper),
 	}
 }
 
