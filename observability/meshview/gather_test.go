@@ -81,6 +81,18 @@ func TestScaleUpIsShownWithinTwoSecondsAndIsNewForTen(t *testing.T) {
 	})
 }
 
+func TestProcessesAreAskedAsSoonAsConsulNamesThem(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.join("order", 1)
+		r.fleet.serve("10.0.0.1:81", says(nil))
+		r.view.latest()
+		time.Sleep(pictureEvery + 100*time.Millisecond)
+		if i := r.instance("order-1"); !i.Answered {
+			r.Errorf("got %+v in the second picture; want its answer", i)
+		}
+	})
+}
+
 // known is what a process says of a service.
 func known(service string, more map[string]any, instances ...map[string]any) map[string]any {
 	s := map[string]any{"service": service, "since": time.Now(), "proven": time.Now(), "ready": len(instances), "instances": instances}

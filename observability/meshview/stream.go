@@ -78,20 +78,26 @@ func (v *View) serveStream(w http.ResponseWriter, r *http.Request) {
 	v.look()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	defer context.AfterFunc(v.ctx, cancel)() //nolint:contextcheck // Close ends the stream as well
 	header(w, "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no") // nginx would keep it back
 	s := stream{w: w, control: http.NewResponseController(w), after: after}
-	_ = s.control.SetReadDeadline(time.Time{}) // the server's would end the request; where there is none, nothing does
 	if after == 0 {
 		s.after = v.timeline.before(fresh)
 	}
-	if s.begin() != nil {
-		return
-	}
+	ended := make(chan struct{})
+	stop := context.AfterFunc(v.ctx, func() { //nolint:contextcheck // Close ends the stream as well
+		defer close(ended)
+		cancel()
+		_ = s.control.SetWriteDeadline(time.Unix(1, 0)) // a viewer that reads nothing holds up no Close
+	})
+	defer func() {
+		if !stop() {
+			<-ended // what it uses is the handler's
+		}
+	}()
 	for ctx.Err() == nil {
 		now := v.current.Load()
-		if s.send(v, now) != nil {
+		if s.send(ctx, v, now) != nil {
 			return
 		}
 		s.wait(ctx, now)
@@ -124,15 +130,25 @@ type stream struct {
 	control *http.ResponseController
 	after   uint64     // number of the last event that was sent
 	sent    *published // the last picture that was sent
-	idle    bool       // nothing was sent for a heartbeat's time
-}
-
-func (s *stream) begin() error {
-	return s.write("retry: %d\n\n", comeback.Milliseconds())
+	begun   bool
+	idle    bool // nothing was sent for a heartbeat's time
 }
 
 // send sends what the viewer has not got, and a sign of life if that is nothing.
-func (s *stream) send(v *View, now *published) error {
+func (s *stream) send(ctx context.Context, v *View, now *published) error {
+	// In place of the server's own limit. Over HTTP/2 one ends the stream also while
+	// nothing is sent, so it is lifted. Where there are none, a viewer can't be cut off.
+	_ = s.control.SetWriteDeadline(time.Now().Add(takeLimit))
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	defer func() { _ = s.control.SetWriteDeadline(time.Time{}) }()
+	if !s.begun {
+		s.begun = true
+		if err := s.write("retry: %d\n\n", comeback.Milliseconds()); err != nil {
+			return err
+		}
+	}
 	events := v.events(s.after)
 	for _, e := range events {
 		if err := s.write("id: %d\nevent: happened\ndata: %s\n\n", e.Seq, v.json(e)); err != nil {
@@ -155,7 +171,6 @@ func (s *stream) send(v *View, now *published) error {
 }
 
 func (s *stream) write(format string, args ...any) error {
-	_ = s.control.SetWriteDeadline(time.Now().Add(takeLimit)) // where there is none, a viewer can't be cut off
 	_, err := fmt.Fprintf(s.w, format, args...)
 	return err
 }

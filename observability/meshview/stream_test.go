@@ -2,15 +2,15 @@ package meshview
 
 import (
 	"bufio"
+	"context"
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery"
-	"github.com/rollcall-mesh/rollcall/discovery/consultest"
 )
 
 func TestStreamHasTwoPicturesASecondAtMostAndASignOfLifeInBetween(t *testing.T) {
@@ -143,49 +143,122 @@ func TestCloseEndsTheStreamsAndMayBeCalledTwice(t *testing.T) {
 	})
 }
 
+// pipes is a listener in a bubble.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	close(p.closed)
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
+
+func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	p.conns <- theirs
+	return ours, nil
+}
+
+// serve serves the view by HTTP/1 and HTTP/2, with the limits of an admin port.
+func (r *rig) serve() *pipes {
+	p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	server := &http.Server{Handler: r.view, Protocols: protocols, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(p)
+	}()
+	r.Cleanup(func() {
+		server.Close()
+		<-done
+	})
+	return p
+}
+
 // The limits of a server are for requests that end.
 func TestStreamOutlivesTheLimitsOfItsServer(t *testing.T) {
-	agent := consultest.New(t)
-	addr, err := agent.Listen()
-	if err != nil {
-		t.Fatal(err)
+	for name, set := range map[string]func(*http.Protocols, bool){"HTTP/1": (*http.Protocols).SetHTTP1, "HTTP/2": (*http.Protocols).SetUnencryptedHTTP2} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(r *rig) {
+				protocols := new(http.Protocols)
+				set(protocols, true)
+				transport := &http.Transport{DialContext: r.serve().dial, Protocols: protocols}
+				defer transport.CloseIdleConnections()
+				req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, "http://view/mesh/stream", nil)
+				if err != nil {
+					r.Fatal(err)
+				}
+				res, err := transport.RoundTrip(req)
+				if err != nil {
+					r.Fatal(err)
+				}
+				defer res.Body.Close()
+				began := time.Now()
+				for body := bufio.NewReader(res.Body); time.Since(began) < 10*time.Minute; {
+					if _, err := body.ReadString('\n'); err != nil {
+						r.Fatalf("the stream ended after %s: %v", time.Since(began), err)
+					}
+				}
+			})
+		})
 	}
-	mesh, err := discovery.Open(t.Context(), discovery.Config{Consul: discovery.Consul{Address: addr}})
+}
+
+// stall begins a stream, and reads nothing of it.
+func (r *rig) stall() {
+	conn, err := r.serve().dial(r.Context(), "", "")
 	if err != nil {
-		t.Fatal(err)
+		r.Fatal(err)
 	}
-	defer mesh.Close()
-	r := &rig{T: t, agent: agent, fleet: newFleet()}
-	r.join("order", 1)
-	r.fleet.serve("10.0.0.1:81", says(nil)) // which has a picture sent each second
-	view, err := New(Config{Mesh: mesh, Log: quiet(), Transport: r.fleet})
-	if err != nil {
-		t.Fatal(err)
+	r.Cleanup(func() { conn.Close() })
+	if _, err := conn.Write([]byte("GET /mesh/stream HTTP/1.1\r\nHost: view\r\n\r\n")); err != nil {
+		r.Fatal(err)
 	}
-	defer view.Close()
-	const limit = 300 * time.Millisecond
-	server := httptest.NewUnstartedServer(view)
-	server.Config.ReadTimeout, server.Config.WriteTimeout = limit, limit
-	server.Start()
-	defer server.Close()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/mesh/stream", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := server.Client().Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	began := time.Now()
-	for body := bufio.NewReader(res.Body); ; {
-		if _, err := body.ReadString('\n'); err != nil {
-			t.Fatalf("the stream ended after %s: %v", time.Since(began), err)
+}
+
+func TestViewerThatReadsNothingHoldsUpNoClose(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.stall()
+		time.Sleep(soon)
+		began := time.Now()
+		r.view.Close()
+		if took := time.Since(began); took > time.Second {
+			r.Errorf("Close took %s", took)
 		}
-		if time.Since(began) > 4*limit {
-			return
+	})
+}
+
+func TestViewerThatReadsNothingIsCutOff(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.stall()
+		viewers := func() int {
+			r.join("order", int(time.Now().UnixNano()%200)) // so that there is a new picture
+			time.Sleep(soon)
+			return r.view.latest().Viewers
 		}
-	}
+		if n := viewers(); n != 1 {
+			r.Fatalf("%d viewers; want one", n)
+		}
+		time.Sleep(takeLimit)
+		if n := viewers(); n != 0 {
+			r.Errorf("%d viewers; want none, since it reads nothing", n)
+		}
+	})
 }
 
 func TestUnknownPathsAndMethodsAreProblems(t *testing.T) {
