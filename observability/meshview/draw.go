@@ -32,14 +32,14 @@ type drawing struct {
 	services  []*drawn
 	at        map[string]*Instance // by key
 	processes []process
-	known     map[string]bool // addresses of the processes
+	known     map[string]int // places of the processes, by their addresses
 	edges     map[[2]string]*edge
 }
 
 func newDrawing(now time.Time, reports *reports) *drawing {
 	return &drawing{
 		now: now, reports: reports, left: maxInstances,
-		at: map[string]*Instance{}, known: map[string]bool{}, edges: map[[2]string]*edge{},
+		at: map[string]*Instance{}, known: map[string]int{}, edges: map[[2]string]*edge{},
 	}
 }
 
@@ -140,11 +140,14 @@ func (d *drawing) ask(service string, i *Instance, entry catalog.Instance) {
 		return
 	}
 	i.Age = max(d.now.Sub(r.at), time.Millisecond) // an answer has some age
-	if d.known[addr] {
-		return // an entry for another protocol of the same process
+	n, known := d.known[addr]
+	switch {
+	case !known:
+		d.known[addr] = len(d.processes)
+		d.processes = append(d.processes, process{service, entry.ID, r})
+	case entry.Speaks(catalog.HTTP) && d.processes[n].service == service:
+		d.processes[n].id = entry.ID // of its entries, one for each protocol, this is what others know it by
 	}
-	d.known[addr] = true
-	d.processes = append(d.processes, process{service, entry.ID, r})
 }
 
 // tell puts in what the processes know of others, and send to them.

@@ -475,17 +475,20 @@ func TestOlderProcessWithoutTheNewFieldsIsShown(t *testing.T) {
 	})
 }
 
-func TestEntriesOfOneProcessHaveItAskedOnce(t *testing.T) {
+func TestEntriesOfOneProcessHaveItAskedOnceAndByTheOneForHTTPItIsNamed(t *testing.T) {
 	inBubble(t, func(r *rig) {
-		for _, id := range []string{"order-1", "order-1-grpc"} {
+		for id, protocol := range map[string]string{"order-1": "grpc", "order-2": "http"} {
 			if err := r.agent.Client().Agent().ServiceRegister(&api.AgentServiceRegistration{
-				ID: id, Name: "order", Address: "10.0.0.1", Port: 80 + len(id), Tags: []string{map[bool]string{true: "grpc", false: "http"}[id == "order-1-grpc"]},
+				ID: id, Name: "order", Address: "10.0.0.1", Port: 80 + len(protocol), Tags: []string{protocol},
 				Meta: map[string]string{debug.MetaAdmin: "81"},
 			}); err != nil {
 				r.Fatal(err)
 			}
 		}
-		r.fleet.serve("10.0.0.1:81", says(map[string]any{"services": []any{known("user", called(10, 50, 0, 0, 0, 0))}}))
+		r.join("user", 3)
+		r.fleet.serve("10.0.0.1:81", says(map[string]any{"services": []any{
+			known("user", called(10, 50, 0, 0, 0, 0), map[string]any{"id": "user-3", "addr": "10.0.0.3:80", "state": "passing"}),
+		}}))
 		r.watch()
 		time.Sleep(10 * time.Second)
 		if n := r.fleet.count("10.0.0.1:81"); n > 13 {
@@ -494,8 +497,11 @@ func TestEntriesOfOneProcessHaveItAskedOnce(t *testing.T) {
 		if e := r.view.latest().Edges; len(e) != 1 || e[0].Rate != 5 {
 			r.Errorf("got %+v; want five requests a second", e)
 		}
-		if i := r.instance("order-1-grpc"); !i.Answered || i.Protocol != "grpc" {
+		if i := r.instance("order-1"); !i.Answered || i.Protocol != "grpc" {
 			r.Errorf("got %+v; want the entry for gRPC to have its process's answer", i)
+		}
+		if i := r.instance("user-3"); len(i.Seen) != 1 || i.Seen[0].By != "order-2" {
+			r.Errorf("it is seen as %+v; want by order-2, the entry for HTTP", i.Seen)
 		}
 	})
 }
