@@ -149,7 +149,8 @@ func New(cfg Config) (*View, error) {
 // routesOf returns the handler of all paths.
 func (v *View) routesOf() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /mesh/{$}", v.servePicture)
+	mux.HandleFunc("GET /mesh/{$}", v.servePage)
+	mux.HandleFunc("GET /mesh/assets/{name}", serveAsset)
 	mux.HandleFunc("GET /mesh/picture", v.servePicture)
 	mux.HandleFunc("GET /mesh/events", v.serveEvents)
 	mux.HandleFunc("GET /mesh/stream", v.serveStream)
@@ -161,7 +162,10 @@ func (v *View) routesOf() http.Handler {
 }
 
 // ServeHTTP serves /mesh/ and what is below.
-func (v *View) ServeHTTP(w http.ResponseWriter, r *http.Request) { v.handler.ServeHTTP(w, r) }
+func (v *View) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	secure(w.Header())
+	v.handler.ServeHTTP(w, r)
+}
 
 // Close ends the gathering and all streams, and waits for them. It may be called twice.
 func (v *View) Close() error {

@@ -49,15 +49,8 @@ func number(text string) (uint64, error) {
 }
 
 func (v *View) answer(w http.ResponseWriter, value any) {
-	header(w, "application/json")
+	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(append(v.json(value), '\n')) // a reader that has gone needs no answer
-}
-
-// header sets what all answers of the page have.
-func header(w http.ResponseWriter, contentType string) {
-	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
 }
 
 // serveStream sends Server-Sent Events
@@ -78,7 +71,7 @@ func (v *View) serveStream(w http.ResponseWriter, r *http.Request) {
 	v.look()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	header(w, "text/event-stream")
+	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no") // nginx would keep it back
 	s := stream{w: w, control: http.NewResponseController(w), after: after}
 	if after == 0 {
