@@ -94,13 +94,14 @@ build_tools() {
     die "the images of Consul and Prometheus could not be built"
 }
 
-# build_binaries ARCH VERSION: the services, on this machine, for the containers.
+# build_binaries ARCH VERSION: the services and the command, on this machine, for the
+# containers.
 build_binaries() {
   command -v go >/dev/null ||
     die "go is not on the PATH, and the services must be built on this machine; install Go 1.26 or newer"
   mkdir -p "$root/compose/.bin"
   (cd "$root" && CGO_ENABLED=0 GOOS=linux GOARCH=$1 go build -trimpath -buildvcs=false \
-    -tags "${ROLLCALL_TAGS:-}" -ldflags "-s -w -X $version_variable=$2" -o compose/.bin/ ./services/cmd/...) ||
+    -tags "${ROLLCALL_TAGS:-}" -ldflags "-s -w -X main.version=$2 -X $version_variable=$2" -o compose/.bin/ ./services/cmd/... ./discovery/cmd/rollcall) ||
     die "the services could not be built"
 }
 
@@ -127,7 +128,7 @@ main() {
       ;;
   esac
   say "Building the images of the services"
-  quietly "$work/build" compose build ||
+  quietly "$work/build" compose --profile command build ||
     die "the images of the services could not be built"
 }
 main

@@ -25,6 +25,8 @@ func TestFleet(t *testing.T) {
 		{"EveryQueryOfADashboardHasData", testEveryQueryOfADashboardHasData},
 		{"AdminPortShowsGatewayAndTrafficPortsDoNot", testAdminPortShowsGatewayAndTrafficPortsDoNot},
 		{"RequestForAnotherServiceIsRefused", testRequestForAnotherServiceIsRefused},
+		{"PageShowsTheFleetAndFollowsAScaleUp", testPageShowsTheFleetAndFollowsAScaleUp},
+		{"CommandRunsInAContainer", testCommandRunsInAContainer},
 		{"ContainersHaveNoRights", testContainersHaveNoRights},
 		{"StockGoKitClientFindsAndCallsAllOrders", testStockGoKitClientFindsAndCallsAllOrders},
 		{"WrongSettingStopsStartWithOneLine", testWrongSettingStopsStartWithOneLine},

@@ -6,6 +6,10 @@ import (
 	"runtime/debug"
 )
 
+// version is stamped into the program of the image; empty: the module's own
+// version, or its commit, is told.
+var version string
+
 type versionCmd struct{}
 
 // Help is shown by --help.
@@ -23,6 +27,9 @@ func (*versionCmd) Run(_ context.Context, s *session) error {
 
 // versionOf returns the version that a program was built of.
 func versionOf(info *debug.BuildInfo) string {
+	if version != "" {
+		return version
+	}
 	if v := info.Main.Version; v != "" && v != "(devel)" {
 		return v
 	}
