@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"context"
 	"time"
 
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
@@ -10,12 +11,12 @@ import (
 // counted returns the trace with each request counted in calls, of whichever protocol.
 func counted(trace *httpmesh.Trace, calls *rates.Services) *httpmesh.Trace {
 	counting := *trace
-	counting.Done = func(r *httpmesh.Report) {
+	counting.Done = func(ctx context.Context, r *httpmesh.Report) {
 		calls.Note(r.Service, rates.Call{
 			Took: r.Elapsed, Failed: r.Outcome.Failed(), Retries: max(len(r.Tries)-1, 0), OverBudget: r.OverBudget,
 		}, time.Now())
 		if trace.Done != nil {
-			trace.Done(r)
+			trace.Done(ctx, r)
 		}
 	}
 	return &counting

@@ -345,7 +345,7 @@ func TestTracesOfAllRoomsAreCalled(t *testing.T) {
 	mesh := open(t, discovery.Config{Consul: discovery.Consul{Address: addr}, Trace: &discovery.Trace{
 		Watch:        &watch.Trace{Changed: func(s *catalog.Snapshot) { changed <- s.Len() }},
 		Registration: &registration.Trace{Changed: func(_, _ string, _, to registration.State, _ string) { state <- to }},
-		HTTP:         &httpmesh.Trace{Done: func(r *httpmesh.Report) { sent <- r.Outcome.String() }},
+		HTTP:         &httpmesh.Trace{Done: func(_ context.Context, r *httpmesh.Report) { sent <- r.Outcome.String() }},
 	}})
 	registered, err := mesh.Register(registration.Config{Service: "order", Port: port})
 	if err != nil {

@@ -185,7 +185,7 @@ func TestKilledInstanceIsOutOfUseAfterOneFailedDialAndOutOfTheCatalogSoon(t *tes
 	var tries []httpmesh.Try
 	client := open(t, discovery.Config{
 		Consul: discovery.Consul{Address: consul.Addr()},
-		Trace: &discovery.Trace{HTTP: &httpmesh.Trace{Done: func(r *httpmesh.Report) {
+		Trace: &discovery.Trace{HTTP: &httpmesh.Trace{Done: func(_ context.Context, r *httpmesh.Report) {
 			mu.Lock()
 			defer mu.Unlock()
 			tries = append(tries, r.Tries...)

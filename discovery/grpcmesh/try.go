@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 	grpcbalancer "google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
@@ -84,6 +85,9 @@ func (a *attempt) heard() bool {
 // Send makes the try, and notes how it ended.
 func (a *attempt) Send() {
 	x := a.call
+	if try := x.client.settings.Trace.Try; try != nil {
+		a.ctx = a.start(try)
+	}
 	if x.patient {
 		timer := time.AfterFunc(x.client.rules.Patience, func() { x.Impatient(a) })
 		defer timer.Stop()
@@ -124,14 +128,38 @@ func (a *attempt) finish(latency time.Duration) {
 		a.flow.end(r)
 	}
 	a.Cancel(nil)
-	a.note(latency)
+	ended := a.note(latency)
+	if tried := a.call.client.settings.Trace.Tried; tried != nil {
+		tried(a.ctx, ended)
+	}
+}
+
+// start tells the trace of the try, and returns the context that it goes on with.
+func (a *attempt) start(try func(context.Context, httpmesh.TryStart) context.Context) context.Context {
+	var md metadata.MD // nil: it sends what the call does
+	ctx := try(a.ctx, httpmesh.TryStart{
+		Service: a.call.report.Service, Method: a.call.report.Method, Instance: a.Lease.Endpoint().Instance(),
+		Number: a.index + 1, After: a.After, Beside: a.Beside,
+		Set: func(name, value string) {
+			if md == nil {
+				md, _ = metadata.FromOutgoingContext(a.ctx) // a copy
+			}
+			md.Set(name, value)
+		},
+	})
+	if md != nil {
+		ctx = metadata.NewOutgoingContext(ctx, md)
+	}
+	return ctx
 }
 
 // note completes the report's line of the try.
-func (a *attempt) note(latency time.Duration) {
-	a.call.note(a, httpmesh.Try{
+func (a *attempt) note(latency time.Duration) httpmesh.Try {
+	t := httpmesh.Try{
 		Instance: a.Lease.Endpoint().Instance(), Outcome: a.Code, Latency: latency, Err: a.err, Beside: a.Beside, After: a.After,
-	})
+	}
+	a.call.note(a, t)
+	return t
 }
 
 // silence is how long nothing was said since the call was sent.

@@ -52,6 +52,9 @@ type call struct {
 }
 
 func (c *client) call(ctx context.Context, method string, cc *grpc.ClientConn, opts []grpc.CallOption) *call {
+	if begin := c.settings.Trace.Begin; begin != nil {
+		ctx = begin(ctx, c.service, method)
+	}
 	md, _ := metadata.FromOutgoingContext(ctx) // a copy
 	if md == nil {
 		md = metadata.MD{}
@@ -341,7 +344,7 @@ func (x *call) tell(code outcome.Code) {
 		*r = *x.report
 	}
 	if done := x.client.settings.Trace.Done; done != nil {
-		done(x.report)
+		done(x.Ctx, x.report)
 	}
 }
 

@@ -68,6 +68,12 @@ func (a *attempt) ComeAgain(now time.Time) time.Duration {
 // Send makes the try, and notes how it ended.
 func (a *attempt) Send() {
 	x := a.x
+	if try := x.t.cfg.Trace.Try; try != nil {
+		a.ctx = try(a.ctx, TryStart{
+			Service: x.report.Service, Method: x.report.Method, Instance: a.Lease.Endpoint().Instance(),
+			Number: a.index + 1, After: a.After, Beside: a.Beside, Set: a.header.Set,
+		})
+	}
 	out := x.r.WithContext(httptrace.WithClientTrace(a.ctx, &httptrace.ClientTrace{GetConn: a.get, GotConn: a.got}))
 	url := *x.r.URL
 	url.Host = a.leaf.addr
@@ -106,7 +112,11 @@ func (a *attempt) Send() {
 	if again := a.Code.Row().Again; x.to.grpc && (again == outcome.Always || again == outcome.IfRepeatable && x.Repeatable) {
 		x.body.settle()
 	}
-	x.note(a, Try{Instance: a.Lease.Endpoint().Instance(), Outcome: a.Code, Status: status, Latency: latency, Err: a.err, Beside: a.Beside, After: a.After})
+	ended := Try{Instance: a.Lease.Endpoint().Instance(), Outcome: a.Code, Status: status, Latency: latency, Err: a.err, Beside: a.Beside, After: a.After}
+	x.note(a, ended)
+	if tried := x.t.cfg.Trace.Tried; tried != nil {
+		tried(a.ctx, ended)
+	}
 }
 
 // answered takes an answer, unless it is none: then the error says why.

@@ -32,6 +32,9 @@ func newExchange(t *Transport, r *http.Request, to routeKey) *exchange {
 		x.report.Method = http.MethodGet
 	}
 	x.Sender, x.Rules, x.Ctx = x, &t.rules, r.Context()
+	if begin := t.cfg.Trace.Begin; begin != nil {
+		x.Ctx = begin(x.Ctx, to.service, x.report.Method)
+	}
 	if most, ok := x.Ctx.Value(maxTriesKey{}).(int); ok {
 		rules := t.rules
 		rules.MaxRetries = min(most-1, maxMaxRetries)
@@ -203,6 +206,6 @@ func (x *exchange) tell(code outcome.Code) {
 		*r = *x.report
 	}
 	if done := x.t.cfg.Trace.Done; done != nil {
-		done(x.report)
+		done(x.Ctx, x.report)
 	}
 }

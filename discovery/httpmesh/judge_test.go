@@ -82,7 +82,7 @@ func TestErrorsAreTranslatedIntoOutcomes(t *testing.T) {
 			if c.length != 0 {
 				r.ContentLength = c.length
 			}
-			x := newExchange(&Transport{closed: make(chan struct{}), rules: tries.Rules{Patience: defaultTryTimeout}}, r, routeKey{service: "order"})
+			x := newExchange(&Transport{cfg: Config{Trace: new(Trace)}, closed: make(chan struct{}), rules: tries.Rules{Patience: defaultTryTimeout}}, r, routeKey{service: "order"})
 			x.Raced.Store(c.raced)
 			body, err := x.body.next()
 			if err != nil {
@@ -151,7 +151,7 @@ func TestStatusesAreTranslatedIntoOutcomes(t *testing.T) {
 		if c.reason != "" {
 			answer.Header.Set(ReasonHeader, c.reason)
 		}
-		a := &attempt{x: newExchange(new(Transport), r, routeKey{service: "order"}), route: new(route)}
+		a := &attempt{x: newExchange(&Transport{cfg: Config{Trace: new(Trace)}}, r, routeKey{service: "order"}), route: new(route)}
 		if got := a.answerCode(answer); got != c.want {
 			t.Errorf("%d with reason %q: got %v; want %v", c.status, c.reason, got, c.want)
 		}

@@ -13,10 +13,20 @@ import (
 // Trace has a function for each thing that happens; nil ones are skipped. They
 // are called by many goroutines, outside of every lock, and must be quick.
 type Trace struct {
-	// Done is called once for each request, when the headers of its response
-	// came or it failed. The report is shared: do not change it. A request
-	// whose URL does not name a service is not told of.
-	Done func(r *Report)
+	// Begin is called once for each request, before its first try, and returns the
+	// context that it goes on with, made of ctx. A request whose URL does not name a
+	// service is not told of; a call by kitmesh has no method, and its try is not told of.
+	Begin func(ctx context.Context, service, method string) context.Context
+	// Done is called once for each such request, when the headers of its response
+	// came or it failed, with the context that Begin has returned. The report is
+	// shared: do not change it.
+	Done func(ctx context.Context, r *Report)
+	// Try is called before each try, and returns the context that it goes on with,
+	// made of ctx.
+	Try func(ctx context.Context, t TryStart) context.Context
+	// Tried is called when a try has ended, as Done is, with the context that Try has
+	// returned. Whether its answer is used is not known by then.
+	Tried func(ctx context.Context, t Try)
 	// Balancer is told of the picks.
 	Balancer balancer.Trace
 }
@@ -75,6 +85,24 @@ type Try struct {
 	// After is how the try ended that this one followed. None for the first, and for
 	// the first beside others.
 	After outcome.Code
+}
+
+// TryStart is a try that is about to be sent.
+type TryStart struct {
+	// Service is the one that the request is for, Method the request's.
+	Service, Method string
+	// Instance is the one that was picked.
+	Instance catalog.Instance
+	// Number counts the request's tries from 1, in the order of their beginning.
+	Number int
+	// After says how the try ended in whose place this one is made; outcome.None if
+	// there was none.
+	After outcome.Code
+	// Beside says that it runs beside another one, which has had its patience.
+	Beside bool
+	// Set puts a header into what this try sends, of gRPC an entry of the metadata,
+	// in place of what the request has by that name. It is for Trace.Try alone.
+	Set func(name, value string)
 }
 
 type reportKey struct{}

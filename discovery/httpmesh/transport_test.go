@@ -41,7 +41,7 @@ func TestNewNamesEveryWrongSetting(t *testing.T) {
 
 func TestURLMustNameAServiceAndNothingElse(t *testing.T) {
 	f := newFleet(t)
-	transport := f.transport(httpmesh.Config{Trace: &httpmesh.Trace{Done: func(*httpmesh.Report) { t.Error("told of a request that names no service") }}})
+	transport := f.transport(httpmesh.Config{Trace: &httpmesh.Trace{Done: func(context.Context, *httpmesh.Report) { t.Error("told of a request that names no service") }}})
 	for _, c := range []struct{ url, want string }{
 		{"http://order:8080/x", `has host "order:8080"; want the name of a service, without a port`},
 		{"http://[::1]/x", "which is an address; want the name of a service"},
@@ -143,7 +143,7 @@ func TestReportTellsWhereARequestWentAndWhy(t *testing.T) {
 		var told []*httpmesh.Report
 		picks := 0
 		transport := f.transport(httpmesh.Config{Trace: &httpmesh.Trace{
-			Done:     func(r *httpmesh.Report) { told = append(told, r) },
+			Done:     func(_ context.Context, r *httpmesh.Report) { told = append(told, r) },
 			Balancer: balancer.Trace{Picked: func(string, bool) { picks++ }},
 		}})
 		a := send(t, transport, "", "http://order/", nil)

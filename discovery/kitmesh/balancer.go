@@ -94,16 +94,19 @@ func (b *Balancer) call(ctx context.Context, request any) (response any, err err
 	if err != nil {
 		return nil, fmt.Errorf("kitmesh: call %s: %w", b.instancer.service, err)
 	}
+	if begin := b.instancer.mesh.RoundTripper().Config().Trace.Begin; begin != nil {
+		ctx = begin(ctx, b.instancer.service, "")
+	}
 	lease, err := shared.Pick(balancer.Request{Now: began, Group: outcome.Unsafe})
 	if err != nil {
-		b.tell(outcome.NoInstance, time.Since(began), err)
+		b.tell(ctx, outcome.NoInstance, time.Since(began), err)
 		return nil, fmt.Errorf("kitmesh: %w: %w", lb.ErrNoEndpoints, err)
 	}
 	code := outcome.None // of an endpoint that panics
 	defer func() {
 		now := time.Now()
 		lease.Done(outcome.Result{Code: code, Group: outcome.Unsafe, Began: began, At: now, Latency: now.Sub(began)})
-		b.tell(code, now.Sub(began), err, lease.Endpoint().Instance())
+		b.tell(ctx, code, now.Sub(began), err, lease.Endpoint().Instance())
 	}()
 	m, err := b.hold(lease.Endpoint(), shared)
 	if err != nil {
@@ -118,7 +121,7 @@ func (b *Balancer) call(ctx context.Context, request any) (response any, err err
 
 // tell reports a call to what listens to the mesh's requests: one of one try, or of none,
 // for what calls again is around it. One whose endpoint panicked has no outcome.
-func (b *Balancer) tell(code outcome.Code, took time.Duration, err error, tried ...catalog.Instance) {
+func (b *Balancer) tell(ctx context.Context, code outcome.Code, took time.Duration, err error, tried ...catalog.Instance) {
 	done := b.instancer.mesh.RoundTripper().Config().Trace.Done
 	if done == nil || code == outcome.None {
 		return
@@ -127,7 +130,7 @@ func (b *Balancer) tell(code outcome.Code, took time.Duration, err error, tried 
 	for _, i := range tried {
 		r.Tries = append(r.Tries, httpmesh.Try{Instance: i, Outcome: code, Latency: took, Err: err, Used: err == nil})
 	}
-	done(r)
+	done(ctx, r)
 }
 
 // codeOf says how a call ended that took so long.

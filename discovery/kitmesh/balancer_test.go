@@ -122,7 +122,14 @@ func TestOutcomeOfEachCallIsNoted(t *testing.T) {
 func TestEachCallIsToldAsARequestOfOneTry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []string
-		trace := &discovery.Trace{HTTP: &httpmesh.Trace{Done: func(r *httpmesh.Report) {
+		type begun struct{}
+		begin := func(ctx context.Context, service, _ string) context.Context {
+			return context.WithValue(ctx, begun{}, service)
+		}
+		trace := &discovery.Trace{HTTP: &httpmesh.Trace{Begin: begin, Done: func(ctx context.Context, r *httpmesh.Report) {
+			if ctx.Value(begun{}) != r.Service {
+				t.Errorf("the context is not the one that Begin has returned, for %s", r.Service)
+			}
 			line := fmt.Sprint(r.Service, " ", r.Outcome, " ", r.Elapsed)
 			for _, try := range r.Tries {
 				line += fmt.Sprint(", ", try.Instance.ID, " ", try.Outcome, " ", try.Latency, " ", try.Err, " ", try.Used)

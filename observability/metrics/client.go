@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"context"
+
 	"github.com/rollcall-mesh/rollcall/discovery/balancer"
 	"github.com/rollcall-mesh/rollcall/discovery/catalog"
 	"github.com/rollcall-mesh/rollcall/discovery/httpmesh"
@@ -13,7 +15,7 @@ func (m *Metrics) clientTrace() *httpmesh.Trace {
 	return &httpmesh.Trace{Done: m.done, Balancer: balancer.Trace{Picked: m.picked, Ejected: m.ejected, Capped: m.capped}}
 }
 
-func (m *Metrics) done(r *httpmesh.Report) {
+func (m *Metrics) done(_ context.Context, r *httpmesh.Report) {
 	service, peer := m.cfg.Service, m.peer(r.Service)
 	m.all.calls.WithLabelValues(service, peer, r.Outcome.String()).Observe(r.Elapsed.Seconds())
 	for n, try := range r.Tries {

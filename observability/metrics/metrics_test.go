@@ -65,7 +65,7 @@ func everything(t *testing.T, m order) {
 	m.Server().Refused()
 	m.Server().Panicked()
 	trace := m.Trace()
-	trace.HTTP.Done(&httpmesh.Report{Service: "user", Outcome: outcome.OK, Elapsed: time.Millisecond, OverBudget: true, Tries: []httpmesh.Try{{Outcome: outcome.Silent}, {Outcome: outcome.OK, Beside: true}}})
+	trace.HTTP.Done(t.Context(), &httpmesh.Report{Service: "user", Outcome: outcome.OK, Elapsed: time.Millisecond, OverBudget: true, Tries: []httpmesh.Try{{Outcome: outcome.Silent}, {Outcome: outcome.OK, Beside: true}}})
 	trace.HTTP.Balancer.Picked("user", false)
 	trace.HTTP.Balancer.Capped("user", catalog.Instance{})
 	trace.HTTP.Balancer.Ejected("user", catalog.Instance{}, outlier.Ejection{Reason: outcome.Error})
@@ -184,14 +184,14 @@ func TestDurationsAreNativeAndClassicHistograms(t *testing.T) {
 func TestTriesAndRetriesOfARequestAreCounted(t *testing.T) {
 	m := newOrder(t)
 	done := m.Trace().HTTP.Done
-	done(&httpmesh.Report{Service: "user", Outcome: outcome.OK, Tries: []httpmesh.Try{
+	done(t.Context(), &httpmesh.Report{Service: "user", Outcome: outcome.OK, Tries: []httpmesh.Try{
 		{Outcome: outcome.Unreachable},
 		{Outcome: outcome.Silent, After: outcome.Unreachable},
 		{Outcome: outcome.Misdirected, Beside: true},
 		{Outcome: outcome.OK, Beside: true, After: outcome.Misdirected},
 	}})
-	done(&httpmesh.Report{Service: "user", Outcome: outcome.NoInstance})
-	done(&httpmesh.Report{Service: "user", Outcome: outcome.Gateway, Tries: []httpmesh.Try{{Outcome: outcome.Gateway}}, OverBudget: true})
+	done(t.Context(), &httpmesh.Report{Service: "user", Outcome: outcome.NoInstance})
+	done(t.Context(), &httpmesh.Report{Service: "user", Outcome: outcome.Gateway, Tries: []httpmesh.Try{{Outcome: outcome.Gateway}}, OverBudget: true})
 	expect(t, m, `
 # HELP rollcall_client_beside_total Tries that ran beside others of the same request, one of which had no answer within the patience, by the service asked.
 # TYPE rollcall_client_beside_total counter
