@@ -15,9 +15,9 @@ func (m *Metrics) clientTrace() *httpmesh.Trace {
 	return &httpmesh.Trace{Done: m.done, Balancer: balancer.Trace{Picked: m.picked, Ejected: m.ejected, Capped: m.capped}}
 }
 
-func (m *Metrics) done(_ context.Context, r *httpmesh.Report) {
+func (m *Metrics) done(ctx context.Context, r *httpmesh.Report) {
 	service, peer := m.cfg.Service, m.peer(r.Service)
-	m.all.calls.WithLabelValues(service, peer, r.Outcome.String()).Observe(r.Elapsed.Seconds())
+	m.cfg.observe(ctx, m.all.calls.WithLabelValues(service, peer, r.Outcome.String()), r.Elapsed)
 	for n, try := range r.Tries {
 		m.all.tries.WithLabelValues(service, peer, try.Outcome.String()).Inc()
 		if n > 0 {

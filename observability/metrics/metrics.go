@@ -33,6 +33,7 @@
 package metrics
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 	"slices"
@@ -59,6 +60,11 @@ type Config struct {
 	// Peers are the services that the process talks to: the values of the label
 	// peer. Any other service counts as "other".
 	Peers []string
+	// Exemplar returns the labels of an exemplar for a latency, which lead from a
+	// bucket to one request in it: as the ID of the context's trace. At most 128
+	// characters, names and values together. An empty set means none. nil means that
+	// there are none.
+	Exemplar func(context.Context) map[string]string
 }
 
 // Metrics are the metrics of one mesh and one HTTP server. Use New.
@@ -84,7 +90,7 @@ func New(cfg Config) (*Metrics, error) {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
 	all.build.WithLabelValues(cfg.Service, cfg.Version, runtime.Version()).Set(1)
-	return &Metrics{cfg: cfg, all: all, http: newServer(all, cfg.Service)}, nil
+	return &Metrics{cfg: cfg, all: all, http: newServer(all, cfg)}, nil
 }
 
 // Server returns the metrics of an HTTP server.
@@ -108,6 +114,18 @@ func (m *Metrics) peer(service string) string {
 		return service
 	}
 	return Other
+}
+
+// observe notes how long something took, with the exemplar of its context.
+func (c Config) observe(ctx context.Context, into prometheus.Observer, took time.Duration) {
+	if c.Exemplar != nil {
+		labels := c.Exemplar(ctx)
+		if with, ok := into.(prometheus.ExemplarObserver); ok && len(labels) > 0 {
+			with.ObserveWithExemplar(took.Seconds(), labels)
+			return
+		}
+	}
+	into.Observe(took.Seconds())
 }
 
 // durations are the options of every histogram of seconds: a native histogram,

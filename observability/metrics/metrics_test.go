@@ -59,7 +59,7 @@ func always(s discovery.Status) mesh { return func() discovery.Status { return s
 func everything(t *testing.T, m order) {
 	t.Helper()
 	m.Server().Begin()
-	m.Server().End("GET /users/{id}", http.MethodGet, 200, time.Millisecond)
+	m.Server().End(t.Context(), "GET /users/{id}", http.MethodGet, 200, time.Millisecond)
 	m.Server().Accepted()
 	m.Server().Closed()
 	m.Server().Refused()
@@ -87,7 +87,7 @@ func everything(t *testing.T, m order) {
 	m.Degraded()()
 	rpcs := m.RPCServer()
 	rpcs.Begin()
-	rpcs.End("/user.v1.UserService/GetUser", "OK", time.Millisecond)
+	rpcs.End(t.Context(), "/user.v1.UserService/GetUser", "OK", time.Millisecond)
 	rpcs.Panicked()
 	m.Watch(always(discovery.Status{
 		Services:      []discovery.ServiceStatus{{Service: "user", Instances: []discovery.InstanceStatus{{ID: "a"}}}},
@@ -127,7 +127,7 @@ func TestUnknownMethodsAndPeersAreOneSeriesEach(t *testing.T) {
 	m := newOrder(t)
 	for _, method := range []string{"BREW", "PROPFIND", "get"} {
 		m.Server().Begin()
-		m.Server().End("", method, 404, time.Millisecond)
+		m.Server().End(t.Context(), "", method, 404, time.Millisecond)
 	}
 	for _, service := range []string{"payroll", "stock", "user"} {
 		m.Trace().HTTP.Balancer.Picked(service, false)
@@ -147,7 +147,7 @@ rollcall_picks_total{mode="normal",peer="user",service="order"} 1
 func TestRequestIsCountedByServiceRouteMethodAndCode(t *testing.T) {
 	m := newOrder(t)
 	m.Server().Begin()
-	m.Server().End("GET /orders/{user}", http.MethodGet, 200, 3*time.Millisecond)
+	m.Server().End(t.Context(), "GET /orders/{user}", http.MethodGet, 200, 3*time.Millisecond)
 	m.Server().Begin() // still being served
 	series := `{code="200",method="GET",route="GET /orders/{user}",service="order"}`
 	if n := value(t, m, "http_server_request_duration_seconds_count"+series); n != 1 {

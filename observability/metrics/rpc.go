@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"context"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -9,7 +10,7 @@ import (
 // RPCServer has the metrics of a gRPC server, for a grpcmesh.ServerTrace or an
 // interceptor to fill. It knows gRPC by words alone.
 type RPCServer struct {
-	service  string
+	cfg      Config
 	calls    *prometheus.HistogramVec
 	inFlight prometheus.Gauge
 	panics   prometheus.Counter
@@ -18,7 +19,7 @@ type RPCServer struct {
 // RPCServer returns the metrics of a gRPC server.
 func (m *Metrics) RPCServer() *RPCServer {
 	return &RPCServer{
-		service:  m.cfg.Service,
+		cfg:      m.cfg,
 		calls:    m.all.rpcs,
 		inFlight: m.all.rpcsInFlight.WithLabelValues(m.cfg.Service),
 		panics:   m.all.rpcPanics.WithLabelValues(m.cfg.Service),
@@ -30,10 +31,10 @@ func (s *RPCServer) Begin() { s.inFlight.Inc() }
 
 // End counts a call as served. method is one that the server has, as it is on the
 // wire, else Unmatched: each would be a series. code is a status code's name. took
-// is the time until the answer's end, for a stream too.
-func (s *RPCServer) End(method, code string, took time.Duration) {
+// is the time until the answer's end, for a stream too. The context is the call's.
+func (s *RPCServer) End(ctx context.Context, method, code string, took time.Duration) {
 	s.inFlight.Dec()
-	s.calls.WithLabelValues(s.service, method, code).Observe(took.Seconds())
+	s.cfg.observe(ctx, s.calls.WithLabelValues(s.cfg.Service, method, code), took)
 }
 
 // Panicked counts a handler that panicked.

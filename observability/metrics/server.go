@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -16,7 +17,7 @@ import (
 // methods are for a server that knows more than a handler can, as of connections
 // that were refused.
 type Server struct {
-	service  string
+	cfg      Config
 	requests *prometheus.HistogramVec
 	inFlight prometheus.Gauge
 	open     prometheus.Gauge
@@ -25,9 +26,10 @@ type Server struct {
 	panics   prometheus.Counter
 }
 
-func newServer(c *collector, service string) *Server {
+func newServer(c *collector, cfg Config) *Server {
+	service := cfg.Service
 	return &Server{
-		service:  service,
+		cfg:      cfg,
 		requests: c.requests,
 		inFlight: c.inFlight.WithLabelValues(service),
 		open:     c.open.WithLabelValues(service),
@@ -51,8 +53,8 @@ func (s *Server) Handler(next http.Handler) http.Handler {
 		out, noted := answer.Note(w)
 		s.Begin()
 		whole := false
-		defer func() {
-			s.End(r.Pattern, r.Method, noted.Status(r, whole), noted.Latency(began))
+		defer func() { //nolint:contextcheck // the request carries it
+			s.End(r.Context(), r.Pattern, r.Method, noted.Status(r, whole), noted.Latency(began))
 			p := recover()
 			if p == nil {
 				return
@@ -72,13 +74,13 @@ func (s *Server) Begin() { s.inFlight.Inc() }
 
 // End counts a request as served. route is a pattern, never a path; the empty
 // one means that none fits. took is the time until the answer's end, for a stream
-// until its beginning.
-func (s *Server) End(route, method string, code int, took time.Duration) {
+// until its beginning. The context is the request's.
+func (s *Server) End(ctx context.Context, route, method string, code int, took time.Duration) {
 	s.inFlight.Dec()
 	if route == "" {
 		route = Unmatched
 	}
-	s.requests.WithLabelValues(s.service, route, boundMethod(method), strconv.Itoa(code)).Observe(took.Seconds())
+	s.cfg.observe(ctx, s.requests.WithLabelValues(s.cfg.Service, route, boundMethod(method), strconv.Itoa(code)), took)
 }
 
 // Accepted counts a connection that is open until Closed.

@@ -39,7 +39,7 @@ func Observe(log *slog.Logger, counted *metrics.RPCServer) *grpcmesh.ServerTrace
 			if method == "" {
 				method = unmatched
 			}
-			counted.End(method, end.Code.String(), end.Took)
+			counted.End(ctx, method, end.Code.String(), end.Took)
 			if end.Panicked {
 				counted.Panicked()
 			}

@@ -94,7 +94,7 @@ func (s *Server) finish(r *http.Request, out *writer, noted *note, began time.Ti
 		}
 	}
 	if s.cfg.Metrics != nil {
-		s.cfg.Metrics.End(r.Pattern, r.Method, status, out.latency(began, took))
+		s.cfg.Metrics.End(r.Context(), r.Pattern, r.Method, status, out.latency(began, took))
 	}
 	line := logging.Line{Status: status, Bytes: out.bytes, Took: took, Cut: !whole}
 	if peer := noted.peer.Load(); peer != nil {
