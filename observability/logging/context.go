@@ -23,17 +23,18 @@ func RequestID(ctx context.Context) string {
 }
 
 // WithContextIDs returns a handler that adds the context's request ID to each
-// record, at the top level whatever groups the logger has open, and passes it
-// on to next.
-func WithContextIDs(next slog.Handler) slog.Handler {
-	return &contextHandler{root: next, next: next}
+// record, and what more tells of the context, at the top level whatever groups
+// the logger has open, and passes it on to next.
+func WithContextIDs(next slog.Handler, more ...func(context.Context) []slog.Attr) slog.Handler {
+	return &contextHandler{more: more, root: next, next: next}
 }
 
 // contextHandler remembers what was done since the first group was opened:
-// only by doing it again, after the ID, does the ID stay out of the group.
+// only by doing it again, after the IDs, do these stay out of the group.
 type contextHandler struct {
+	more []func(context.Context) []slog.Attr
 	root slog.Handler                      // before the first group
-	next slog.Handler                      // root with all of since applied
+	next slog.Handler                      // root with all of open applied
 	open []func(slog.Handler) slog.Handler // from the first group on
 }
 
@@ -42,17 +43,22 @@ func (h *contextHandler) Enabled(ctx context.Context, level slog.Level) bool {
 }
 
 func (h *contextHandler) Handle(ctx context.Context, r slog.Record) error {
-	id := RequestID(ctx)
-	if id == "" {
-		return h.next.Handle(ctx, r)
+	var attrs []slog.Attr
+	if id := RequestID(ctx); id != "" {
+		attrs = append(attrs, slog.String(RequestIDKey, id))
 	}
-	attr := slog.String(RequestIDKey, id)
-	if len(h.open) == 0 {
+	for _, of := range h.more {
+		attrs = append(attrs, of(ctx)...)
+	}
+	switch {
+	case len(attrs) == 0:
+		return h.next.Handle(ctx, r)
+	case len(h.open) == 0:
 		r = r.Clone()
-		r.AddAttrs(attr)
+		r.AddAttrs(attrs...)
 		return h.next.Handle(ctx, r)
 	}
-	next := h.root.WithAttrs([]slog.Attr{attr})
+	next := h.root.WithAttrs(attrs)
 	for _, step := range h.open {
 		next = step(next)
 	}
@@ -76,7 +82,7 @@ func (h *contextHandler) WithGroup(name string) slog.Handler {
 func (h *contextHandler) with(grouped bool, step func(slog.Handler) slog.Handler) slog.Handler {
 	next := step(h.next)
 	if !grouped {
-		return &contextHandler{root: next, next: next}
+		return &contextHandler{more: h.more, root: next, next: next}
 	}
-	return &contextHandler{root: h.root, next: next, open: append(slices.Clip(h.open), step)}
+	return &contextHandler{more: h.more, root: h.root, next: next, open: append(slices.Clip(h.open), step)}
 }

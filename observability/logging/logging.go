@@ -12,11 +12,13 @@
 package logging
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/term"
 )
@@ -35,12 +37,20 @@ type Config struct {
 	Level string
 	// Format is auto, json or text. Empty means auto.
 	Format string
+	// Var, if it is not nil, is set to Level, and is what counts from then on: it can
+	// be set to another level while the program runs (see LevelHandler). nil means
+	// that Level stays.
+	Var *slog.LevelVar
+	// Context returns what else of a context its lines carry, as the IDs of its
+	// trace. nil means nothing.
+	Context func(context.Context) []slog.Attr
 	// Output takes the lines, each in one Write. Nil means standard error.
 	Output io.Writer
 }
 
 // New returns a logger whose lines carry the request ID of the context they
-// are logged with. The error is for a wrong setting only.
+// are logged with. A time.Duration is written as milliseconds, and its key gets
+// _ms at its end. The error is for a wrong setting only.
 func New(cfg Config) (*slog.Logger, error) {
 	level, err := ParseLevel(cfg.Level)
 	if err != nil {
@@ -50,7 +60,11 @@ func New(cfg Config) (*slog.Logger, error) {
 	if out == nil {
 		out = os.Stderr
 	}
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: inMilliseconds}
+	if cfg.Var != nil {
+		cfg.Var.Set(level)
+		options.Level = cfg.Var
+	}
 	var h slog.Handler
 	switch cfg.Format {
 	case FormatJSON:
@@ -66,7 +80,23 @@ func New(cfg Config) (*slog.Logger, error) {
 	default:
 		return nil, fmt.Errorf("logging: Format is %q; want auto, json or text", cfg.Format)
 	}
+	if cfg.Context != nil {
+		return slog.New(WithContextIDs(h, cfg.Context)), nil
+	}
 	return slog.New(WithContextIDs(h)), nil
+}
+
+// inMilliseconds gives a duration its unit: JSON would have a number of nanoseconds.
+func inMilliseconds(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() != slog.KindDuration {
+		return a
+	}
+	return milliseconds(a.Key+"_ms", a.Value.Duration())
+}
+
+// milliseconds is how durations are written, to the microsecond.
+func milliseconds(key string, d time.Duration) slog.Attr {
+	return slog.Float64(key, float64(d.Microseconds())/1000)
 }
 
 // ParseLevel returns the level of that name: debug, info, warn or error, in

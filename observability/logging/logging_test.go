@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/slogtest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -67,6 +68,42 @@ func TestEachLineCarriesTheRequestIDOfItsContext(t *testing.T) {
 				t.Errorf("line (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestLineCarriesWhatElseIsSaidOfItsContext(t *testing.T) {
+	var out bytes.Buffer
+	log, err := logging.New(logging.Config{Output: &out, Context: func(ctx context.Context) []slog.Attr {
+		if logging.RequestID(ctx) == "" {
+			return nil
+		}
+		return []slog.Attr{slog.String("trace_id", "4bf9")}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.With("a", 1).WithGroup("g").InfoContext(logging.WithRequestID(t.Context(), "id"), "x", "b", 2)
+	want := map[string]any{"level": "INFO", "msg": "x", "a": 1.0, "request_id": "id", "trace_id": "4bf9", "g": map[string]any{"b": 2.0}}
+	if diff := cmp.Diff(want, line(t, &out)); diff != "" {
+		t.Errorf("line (-want +got):\n%s", diff)
+	}
+	out.Reset()
+	log.Info("x")
+	if diff := cmp.Diff(map[string]any{"level": "INFO", "msg": "x"}, line(t, &out)); diff != "" {
+		t.Errorf("line without a request (-want +got):\n%s", diff)
+	}
+}
+
+func TestDurationHasItsUnitInItsName(t *testing.T) {
+	var out bytes.Buffer
+	log, err := logging.New(logging.Config{Output: &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.WithGroup("g").Info("ejected", "for", 1500*time.Microsecond, "n", 2)
+	want := map[string]any{"level": "INFO", "msg": "ejected", "g": map[string]any{"for_ms": 1.5, "n": 2.0}}
+	if diff := cmp.Diff(want, line(t, &out)); diff != "" {
+		t.Errorf("line (-want +got):\n%s", diff)
 	}
 }
 

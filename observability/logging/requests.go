@@ -73,7 +73,7 @@ func (l Line) Log(log *slog.Logger, level slog.Level, r *http.Request) {
 		slog.String("path", r.URL.EscapedPath()),
 		slog.Int("status", l.Status),
 		slog.Int64("bytes", l.Bytes),
-		slog.Float64("duration_ms", float64(l.Took.Microseconds())/1000),
+		milliseconds("duration_ms", l.Took),
 		slog.String("remote", remote),
 	}
 	if l.Peer != "" {
