@@ -17,6 +17,7 @@ const (
 	grpc       = "google.golang.org/grpc/..."
 	prometheus = "github.com/prometheus/..."
 	otel       = "go.opentelemetry.io/..."
+	otelSDK    = "go.opentelemetry.io/otel/sdk/..."
 	sqlite     = "modernc.org/..."
 )
 
@@ -71,6 +72,10 @@ var rooms = []struct {
 	{room: "observability/meshview", mayNot: []string{
 		"discovery/kitmesh", "discovery/grpcmesh", "discovery/consultest", "services/...", goKit, grpc, prometheus, otel, sqlite,
 	}},
+	// The metrics and the logs of the library's users don't bring OpenTelemetry; it is handed in.
+	{room: "observability/metrics", mayNot: []string{"services/...", goKit, grpc, otel, sqlite}},
+	{room: "observability/logging", mayNot: []string{"discovery/...", "services/...", goKit, grpc, prometheus, otel, sqlite}},
+	{room: "observability/tracing", mayNot: []string{"discovery/grpcmesh", "services/...", goKit, grpc, prometheus, otelSDK, sqlite}},
 	{room: "services/user", mayNot: []string{"services/order/...", "services/gateway"}},
 	{room: "services/order", mayNot: []string{"services/user", "services/gateway"}}, // but user's protobuf code,
 	{room: "services/gateway", mayNot: []string{"services/user", "services/order", sqlite, grpc}},
