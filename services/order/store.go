@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/rollcall-mesh/rollcall/observability/tracing"
 	"github.com/rollcall-mesh/rollcall/services/internal/fault"
 	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
 	"github.com/rollcall-mesh/rollcall/services/internal/sqlite"
@@ -96,6 +97,8 @@ func (s *SQLite) PlaceOnce(ctx context.Context, user int64, item string, r idemp
 
 // Placed returns the answer that was kept for r.
 func (s *SQLite) Placed(ctx context.Context, r idempotency.Request) (answer idempotency.Answer, found bool, err error) {
+	ctx, end := tracing.Start(ctx, "idempotency look-up")
+	defer func() { end(err) }()
 	err = s.db.Read(ctx, func(from *sql.DB) (err error) {
 		answer, found, err = idempotency.Find(ctx, from, r, fault.Now())
 		return err

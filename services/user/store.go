@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/rollcall-mesh/rollcall/observability/tracing"
 	"github.com/rollcall-mesh/rollcall/services/internal/fault"
 	"github.com/rollcall-mesh/rollcall/services/internal/idempotency"
 	"github.com/rollcall-mesh/rollcall/services/internal/sqlite"
@@ -93,6 +94,8 @@ func (s *SQLite) CreateOnce(ctx context.Context, name string, r idempotency.Requ
 
 // Created returns the answer that was kept for r.
 func (s *SQLite) Created(ctx context.Context, r idempotency.Request) (answer idempotency.Answer, found bool, err error) {
+	ctx, end := tracing.Start(ctx, "idempotency look-up")
+	defer func() { end(err) }()
 	err = s.db.Read(ctx, func(from *sql.DB) (err error) {
 		answer, found, err = idempotency.Find(ctx, from, r, fault.Now())
 		return err

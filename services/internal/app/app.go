@@ -10,8 +10,8 @@
 //
 // Drain, on SIGTERM or SIGINT: readiness false and "draining" in Consul, seen
 // there, a moment to settle; no new connections, requests in flight ended;
-// deregistered; mesh, store and admin port closed. A second signal cuts it
-// short.
+// deregistered; mesh, store and admin port closed; the last spans sent. A second
+// signal cuts it short.
 package app
 
 import (

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/rollcall-mesh/rollcall/discovery/grpcmesh"
+	rpcspans "github.com/rollcall-mesh/rollcall/observability/tracing/rpc"
 	"github.com/rollcall-mesh/rollcall/services/internal/overload"
 	"github.com/rollcall-mesh/rollcall/services/internal/rpc"
 	"github.com/rollcall-mesh/rollcall/services/internal/web"
@@ -20,7 +21,7 @@ func (s *service) newRPCs(parts Parts, limits *overload.Limiter, serving *tls.Co
 		Service:    s.spec.Name,
 		Ready:      s.checks.Ready,
 		Reflection: s.settings.GRPCReflection == "on",
-		Trace:      rpc.Observe(s.log, s.metrics.RPCServer()),
+		Trace:      rpcspans.Server(s.spans.Tracing(), rpc.Observe(s.log, s.metrics.RPCServer())),
 		Log:        s.log,
 	}
 	if limits != nil {

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -21,6 +23,8 @@ import (
 	"github.com/rollcall-mesh/rollcall/observability/health"
 	"github.com/rollcall-mesh/rollcall/observability/logging"
 	"github.com/rollcall-mesh/rollcall/observability/metrics"
+	"github.com/rollcall-mesh/rollcall/observability/tracing"
+	"github.com/rollcall-mesh/rollcall/observability/tracing/otlp"
 	"github.com/rollcall-mesh/rollcall/services/internal/fault"
 	"github.com/rollcall-mesh/rollcall/services/internal/web"
 )
@@ -33,11 +37,13 @@ const unreachable = 2 * time.Second
 type service struct {
 	spec     Spec
 	settings *Settings
+	level    *slog.LevelVar // of the log
 	log      *slog.Logger
 	// discoveryLog is log without the name of this service.
 	discoveryLog *slog.Logger
 
 	checks     *health.Registry
+	spans      *otlp.Provider
 	metrics    *metrics.Metrics
 	mesh       *discovery.Mesh
 	runtime    *Runtime
@@ -52,8 +58,10 @@ type service struct {
 }
 
 func serve(ctx context.Context, spec Spec, settings *Settings, p Process) int {
+	level := new(slog.LevelVar)
 	log, err := logging.New(logging.Config{
-		Level: string(settings.LogLevel), Format: string(settings.LogFormat), Output: p.Stderr,
+		Level: string(settings.LogLevel), Var: level, Format: string(settings.LogFormat), Output: p.Stderr,
+		Context: tracing.LogAttrs,
 	})
 	if err != nil {
 		fmt.Fprintf(p.Stderr, "%s: %v\n", spec.Name, err)
@@ -64,7 +72,7 @@ func serve(ctx context.Context, spec Spec, settings *Settings, p Process) int {
 
 	// Discovery's own lines name the services they are about: they get no
 	// second attribute of that name.
-	s := &service{spec: spec, settings: settings, log: log.With("service", spec.Name), discoveryLog: log}
+	s := &service{spec: spec, settings: settings, level: level, log: log.With("service", spec.Name), discoveryLog: log}
 	log = s.log
 	if err := s.start(asked, p); err != nil {
 		defer s.stop(cut)
@@ -119,6 +127,25 @@ func heed(ctx context.Context, signals <-chan os.Signal) (asked, cut context.Con
 	}
 }
 
+// observe makes what tells of requests, spans and metrics, and returns the trace of a mesh
+// that fills both.
+func (s *service) observe(ctx context.Context, registry prometheus.Registerer) (*discovery.Trace, error) {
+	var err error
+	if s.spans, err = otlp.Open(ctx, otlp.Config{Service: s.spec.Name, Version: version(), Log: s.log}); err != nil {
+		return nil, &settingsError{err}
+	}
+	cfg := metrics.Config{Registerer: registry, Service: s.spec.Name, Version: version(), Peers: s.spec.Peers}
+	if s.spans.Tracing() != nil {
+		cfg.Exemplar = tracing.Exemplar
+	}
+	if s.metrics, err = metrics.New(cfg); err != nil {
+		return nil, err
+	}
+	trace := s.metrics.Trace()
+	trace.HTTP = s.spans.Tracing().Client(trace.HTTP)
+	return trace, nil
+}
+
 // start makes everything, up to the registration.
 func (s *service) start(ctx context.Context, p Process) error {
 	began := time.Now()
@@ -128,8 +155,7 @@ func (s *service) start(ctx context.Context, p Process) error {
 	s.checks.Add("registration", health.Informational, s.checkRegistered)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	var err error
-	s.metrics, err = metrics.New(metrics.Config{Registerer: registry, Service: s.spec.Name, Version: version(), Peers: s.spec.Peers})
+	trace, err := s.observe(ctx, registry)
 	if err != nil {
 		return err
 	}
@@ -137,7 +163,7 @@ func (s *service) start(ctx context.Context, p Process) error {
 	s.mesh, err = discovery.Open(ctx, discovery.Config{
 		Consul: discovery.Consul{Address: s.settings.Consul},
 		Follow: s.spec.Peers,
-		Trace:  s.metrics.Trace(),
+		Trace:  trace,
 		TLS:    s.settings.identity(),
 		Log:    s.discoveryLog,
 		HTTP: httpmesh.Config{
@@ -187,9 +213,9 @@ func (s *service) start(ctx context.Context, p Process) error {
 	s.failed = make(chan error, len(ports)+2)
 	s.admin = web.New(web.Config{Limits: admin(), Log: s.log, AccessLevel: slog.LevelDebug}) //nolint:contextcheck // its requests end by Shutdown, not with the start
 	s.serving.Go(func() {
-		s.failed <- s.admin.Serve(adminAt, web.Admin(registry, s.checks, s.mesh, parts.Pages))
+		s.failed <- s.admin.Serve(adminAt, web.Admin(registry, s.checks, s.mesh, s.pages(parts)))
 	})
-	s.traffic = web.New(web.Config{Limits: s.settings.traffic(parts.Stream), Edge: s.spec.Edge, Metrics: s.metrics.Server(), Log: s.log, TLS: serving}) //nolint:contextcheck // as above
+	s.traffic = web.New(web.Config{Limits: s.settings.traffic(parts.Stream), Edge: s.spec.Edge, Metrics: s.metrics.Server(), Spans: s.spans.Tracing().Server(), Log: s.log, TLS: serving}) //nolint:contextcheck // as above
 	for n, handler := range traffics(ports, limits) {
 		if !s.spec.Edge {
 			handler = httpmesh.RequireService(s.spec.Name, httpmesh.Deadline(handler))
@@ -208,6 +234,14 @@ func (s *service) start(ctx context.Context, p Process) error {
 	}
 	s.tellServing(began, adminAt, at, rpcsAt)
 	return nil
+}
+
+// pages are what the admin port shows besides what every server has there.
+func (s *service) pages(parts Parts) map[string]http.Handler {
+	level := logging.LevelHandler(s.level, s.log)
+	all := map[string]http.Handler{"GET /debug/level": level, "PUT /debug/level": level}
+	maps.Copy(all, parts.Pages)
+	return all
 }
 
 func (s *service) tellServing(began time.Time, adminAt net.Listener, at []net.Listener, rpcsAt net.Listener) {
@@ -330,6 +364,9 @@ func (s *service) stop(cut context.Context) {
 	}
 	if s.admin != nil {
 		within(s.admin.Shutdown)
+	}
+	if s.spans != nil {
+		within(s.spans.Shutdown)
 	}
 	s.serving.Wait()
 	s.checks.Close()

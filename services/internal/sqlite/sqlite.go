@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/rollcall-mesh/rollcall/observability/tracing"
 )
 
 const (
@@ -40,7 +42,9 @@ func (db *DB) Reads() *sql.DB { return db.reads }
 // a process that mends or closes the database may: then do is run again, until
 // ctx ends or BusyTimeout is over, and in the latter case the error wraps
 // ErrBusy.
-func (db *DB) Read(ctx context.Context, do func(from *sql.DB) error) error {
+func (db *DB) Read(ctx context.Context, do func(from *sql.DB) error) (err error) {
+	ctx, end := tracing.Start(ctx, "sqlite read")
+	defer func() { end(ignoreNoRows(err)) }()
 	return patiently(ctx, time.Now().Add(BusyTimeout), func() error { return do(db.reads) })
 }
 
@@ -48,7 +52,9 @@ func (db *DB) Read(ctx context.Context, do func(from *sql.DB) error) error {
 // and commits it if do returns nil. It waits for its turn, behind the writers of
 // this process and of others, until ctx ends or BusyTimeout is over; then the
 // error wraps ErrBusy. do must use tx and nothing else of the database.
-func (db *DB) Write(ctx context.Context, do func(tx *sql.Tx) error) error {
+func (db *DB) Write(ctx context.Context, do func(tx *sql.Tx) error) (err error) {
+	ctx, end := tracing.Start(ctx, "sqlite write")
+	defer func() { end(ignoreNoRows(err)) }()
 	giveUp := time.Now().Add(BusyTimeout)
 	conn, err := db.turn(ctx, giveUp)
 	if err != nil {
@@ -70,6 +76,15 @@ func (db *DB) Write(ctx context.Context, do func(tx *sql.Tx) error) error {
 		return fmt.Errorf("commit: %w", Classify(err))
 	}
 	return nil
+}
+
+// ignoreNoRows is the error of a reading or a write, as its span tells it: that there is
+// no such row is an answer.
+func ignoreNoRows(err error) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	return err
 }
 
 // turn waits for the one connection that writes.

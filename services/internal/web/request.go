@@ -54,6 +54,9 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		id := logging.TakeRequestID(r.Header)
 		noted := &note{}
 		ctx := context.WithValue(logging.WithRequestID(r.Context(), id), noteKey{}, noted)
+		if s.cfg.Spans != nil {
+			ctx = s.cfg.Spans.Begin(ctx, r)
+		}
 		r = r.WithContext(ctx)
 		r.Header[logging.RequestIDHeader] = []string{id} // for who passes the request on
 		unlist(r.Header, "Connection")                   // a proxy drops what stands there (RFC 9110, section 7.6.1)
@@ -101,6 +104,9 @@ func (s *Server) finish(r *http.Request, out *writer, noted *note, began time.Ti
 		line.Peer = *peer
 	}
 	line.Log(s.cfg.Log, s.cfg.AccessLevel, r)
+	if s.cfg.Spans != nil {
+		s.cfg.Spans.End(r.Context(), r, status)
+	}
 }
 
 // refuse answers a request over the limit.

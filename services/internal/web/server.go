@@ -57,6 +57,8 @@ type Config struct {
 	Limits Limits
 	// Metrics are told of each request and connection. nil means nobody is.
 	Metrics *metrics.Server
+	// Spans are made of each request. nil means none.
+	Spans Spans
 	// Log gets one line a request and what goes wrong. Required.
 	Log *slog.Logger
 	// Edge says that requests come from outside the mesh: no header whose name
@@ -66,6 +68,14 @@ type Config struct {
 	TLS *tls.Config
 	// AccessLevel is the level of the line a request. The zero value is info.
 	AccessLevel slog.Level
+}
+
+// Spans makes a span of a request, as tracing.Server does.
+type Spans interface {
+	// Begin returns the context that the request goes on with, made of ctx.
+	Begin(ctx context.Context, r *http.Request) context.Context
+	// End is told how it was answered, with that context.
+	End(ctx context.Context, r *http.Request, status int)
 }
 
 // Server serves one or more listeners, which share its limits. Use New.
