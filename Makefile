@@ -39,7 +39,7 @@ images: ## pull or build the fleet's images, without starting it
 
 .PHONY: tools
 tools: ## build the tools that `make test` needs into the user's cache
-	@for tool in gotestsum golangci-lint consul prometheus; do $(TOOL) $$tool; done
+	@for tool in gotestsum golangci-lint consul prometheus jaeger; do $(TOOL) $$tool; done
 
 .PHONY: test
 test: ## all of it: unit, real Consul, lint, compose, end to end
@@ -47,11 +47,11 @@ test: ## all of it: unit, real Consul, lint, compose, end to end
 
 .PHONY: test-unit
 test-unit: ## the inner loop: unit tests; no Docker, no Consul
-	@env -u CONSUL_BIN -u PROMETHEUS_BIN go test $(PACKAGES)
+	@env -u CONSUL_BIN -u PROMETHEUS_BIN -u JAEGER_BIN go test $(PACKAGES)
 
 .PHONY: test-real
-test-real: ## unit tests and the same behaviours against a real Consul and Prometheus, with the race detector
-	@CONSUL_BIN="$$($(TOOL) consul)/consul" PROMETHEUS_BIN="$$($(TOOL) prometheus)/prometheus" go test -race $(PACKAGES)
+test-real: ## unit tests and the same behaviours against a real Consul, Prometheus and Jaeger, with the race detector
+	@CONSUL_BIN="$$($(TOOL) consul)/consul" PROMETHEUS_BIN="$$($(TOOL) prometheus)/prometheus" JAEGER_BIN="$$($(TOOL) jaeger)/jaeger" go test -race $(PACKAGES)
 
 .PHONY: e2e
 e2e: ## the composed fleet, end to end, beside a running one

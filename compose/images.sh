@@ -29,9 +29,18 @@ install_compose() {
   say "Installed it as $plugins/docker-compose"
 }
 
+# foreign: the software of others that the fleet has, with its overlays.
+foreign() {
+  printf 'consul\nprometheus\n'
+  ! overlays | grep -qxF traces || printf 'jaeger\n'
+}
+
 # pinned: the images that the Compose files name when no setting says otherwise.
 pinned() {
-  sed -n 's/.*{ROLLCALL_[A-Z]*_IMAGE:-\(.*\)}.*/\1/p' "$root/compose/consul.yaml" "$root/compose/prometheus.yaml"
+  local name
+  for name in consul prometheus $(overlays | sed 's#^#with/#'); do
+    sed -n 's/.*{ROLLCALL_[A-Z]*_IMAGE:-\(.*\)}.*/\1/p' "$root/compose/$name.yaml"
+  done
   sed -n 's/^ARG GO_VERSION=\(.*\)/golang:\1-alpine/p' "$root/compose/Dockerfile"
 }
 
@@ -70,11 +79,12 @@ choose() {
   printf '%s' "$wanted"
 }
 
-# build_tools ARCH: Consul and Prometheus from source, as images; sets
-# consul_image and prometheus_image.
+# build_tools ARCH: what is foreign from source, as images; sets consul_image,
+# prometheus_image and jaeger_image.
 build_tools() {
-  local name folder
-  for name in consul prometheus; do
+  local name folder jaeger_folder=''
+  jaeger_image=
+  for name in $(foreign); do
     if [ ! -d "$tools/$("$root/compose/tools/build.sh" --name "$name" "linux/$1")" ]; then
       [ "$(free_gb "$HOME")" -ge "$build_gb" ] ||
         die "$HOME has $(free_gb "$HOME") GB free; building $name from source wants $build_gb GB"
@@ -84,14 +94,17 @@ build_tools() {
     case $name in
       consul) consul_folder=$folder consul_image=$(project)/consul:${folder#consul-} ;;
       prometheus) prometheus_folder=$folder prometheus_image=$(project)/prometheus:${folder#prometheus-} ;;
+      jaeger) jaeger_folder=$folder jaeger_image=$(project)/jaeger:${folder#jaeger-} ;;
     esac
   done
+  # shellcheck disable=SC2046 # a list of words
   ROLLCALL_TOOLS=$tools \
     ROLLCALL_TOOLS_DOCKERFILE=$root/compose/tools/Dockerfile \
     ROLLCALL_CONSUL_FOLDER=$consul_folder ROLLCALL_CONSUL_IMAGE=$consul_image \
     ROLLCALL_PROMETHEUS_FOLDER=$prometheus_folder ROLLCALL_PROMETHEUS_IMAGE=$prometheus_image \
-    quietly "$work/build" docker compose -p "$(project)" -f "$root/compose/tools/compose.yaml" build ||
-    die "the images of Consul and Prometheus could not be built"
+    ROLLCALL_JAEGER_FOLDER=$jaeger_folder ROLLCALL_JAEGER_IMAGE=$jaeger_image \
+    quietly "$work/build" docker compose -p "$(project)" -f "$root/compose/tools/compose.yaml" build $(foreign) ||
+    die "the images of $(foreign | tr '\n' ' ')could not be built"
 }
 
 # build_binaries ARCH VERSION: the services and the command, on this machine, for the
@@ -114,7 +127,7 @@ main() {
   case $mode in
     pull)
       set_env "ROLLCALL_VERSION=$version" ROLLCALL_BINARIES=compile \
-        ROLLCALL_CONSUL_IMAGE= ROLLCALL_PROMETHEUS_IMAGE= ROLLCALL_PULL_POLICY=
+        ROLLCALL_CONSUL_IMAGE= ROLLCALL_PROMETHEUS_IMAGE= ROLLCALL_JAEGER_IMAGE= ROLLCALL_PULL_POLICY=
       ;;
     source)
       local arch
@@ -124,6 +137,7 @@ main() {
       build_binaries "$arch" "$version"
       set_env "ROLLCALL_VERSION=$version" ROLLCALL_BINARIES=host \
         "ROLLCALL_CONSUL_IMAGE=$consul_image" "ROLLCALL_PROMETHEUS_IMAGE=$prometheus_image" \
+        "ROLLCALL_JAEGER_IMAGE=$jaeger_image" \
         ROLLCALL_PULL_POLICY=never
       ;;
   esac

@@ -196,6 +196,9 @@ quietly "$log" compose up --detach --remove-orphans || {
 locate
 say "Waiting until it is found, healthy and scraped ($patience s at most)"
 wait_until_up
+jaeger=
+! overlays | grep -qxF traces || jaeger="
+  Jaeger       $(at ROLLCALL_JAEGER_PORT 16686 jaeger 16686)"
 cat <<END
 
 The mesh is up:
@@ -204,7 +207,7 @@ The mesh is up:
 
   the mesh     $admin/mesh/
   Consul       $consul/ui
-  Prometheus   $prometheus/
+  Prometheus   $prometheus/$jaeger
 
   docker compose up -d --scale order=5
 END

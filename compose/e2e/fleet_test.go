@@ -35,6 +35,7 @@ func TestFleet(t *testing.T) {
 		{"StoppedOrderDrainsAndExitsWithZero", testStoppedOrderDrainsAndExitsWithZero},
 		{"KilledOrderFailsNoGetAndNoPostThatHadNotReachedIt", testKilledOrderFailsNoGetAndNoPostThatHadNotReachedIt},
 		{"PausedOrderFailsNoGet", testPausedOrderFailsNoGet},
+		{"OneRequestIsOneTraceInJaegerAndASlowBucketLeadsToIt", testOneRequestIsOneTraceInJaegerAndASlowBucketLeadsToIt},
 		{"ConsulRestartedWithItsDataFailsNoGet", testConsulRestartedWithItsDataFailsNoGet},
 		{"ConsulRecreatedWithoutItsDataFailsNoGet", testConsulRecreatedWithoutItsDataFailsNoGet},
 		{"OrderStartsWithoutConsulAndRegistersWhenItComes", testOrderStartsWithoutConsulAndRegistersWhenItComes},

@@ -6,9 +6,9 @@
 #
 # --name only prints how that folder is called.
 # NAME is alertmanager (with amtool), compose, consul, prometheus (with promtool),
-# golangci-lint or gotestsum. With a platform the binaries are for the containers,
-# else for this machine. A later run, in this clone or another, finds them in the
-# cache.
+# jaeger, golangci-lint or gotestsum. With a platform the binaries are for the
+# containers, else for this machine. A later run, in this clone or another, finds them
+# in the cache.
 # shellcheck source=../lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
@@ -28,9 +28,10 @@ tool_version() {
     # Module v0.3MM.P is release 3.MM.P.
     prometheus) module prometheus github.com/prometheus/prometheus | sed 's/^0\.3\([0-9][0-9]\)\./3.\1./; s/^3\.0/3./' ;;
     alertmanager) printf '%s' "$alertmanager" ;;
+    jaeger) module jaeger github.com/jaegertracing/jaeger ;;
     golangci-lint) printf '%s' "$golangci_lint" ;;
     gotestsum) printf '%s' "$gotestsum" ;;
-    *) die "no tool named $1; want alertmanager, compose, consul, prometheus, golangci-lint or gotestsum" ;;
+    *) die "no tool named $1; want alertmanager, compose, consul, prometheus, jaeger, golangci-lint or gotestsum" ;;
   esac
 }
 
@@ -41,6 +42,7 @@ describe() {
     compose) printf 'Docker Compose %s, about 2 minutes' "$2" ;;
     consul) printf 'Consul %s, about 6 minutes' "$2" ;;
     prometheus) printf 'Prometheus %s with promtool, about 8 minutes' "$2" ;;
+    jaeger) printf 'Jaeger %s, about 5 minutes' "$2" ;;
     golangci-lint) printf 'golangci-lint %s, about 2 minutes' "$2" ;;
     gotestsum) printf 'gotestsum %s, about half a minute' "$2" ;;
   esac
@@ -81,6 +83,11 @@ compile() {
       "${go_build[@]}" -tags remove_all_sd,enable_consul_sd \
         -ldflags "-s -w -X github.com/prometheus/common/version.Version=$version" \
         -o "$out/" github.com/prometheus/prometheus/cmd/prometheus github.com/prometheus/prometheus/cmd/promtool
+      ;;
+    jaeger)
+      # Its page is built by npm, and is not in the module: it has the API alone.
+      "${go_build[@]}" -ldflags "-s -w -X github.com/jaegertracing/jaeger/internal/version.latestVersion=v$version" \
+        -o "$out/jaeger" github.com/jaegertracing/jaeger/cmd/all-in-one
       ;;
     golangci-lint)
       GOBIN=$out go install -trimpath -ldflags "-s -w -X main.version=$version" \
