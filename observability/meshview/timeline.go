@@ -151,7 +151,7 @@ func (d *differ) instance(service string, before, after *Instance) {
 		d.tell("joined", about, "%s is in the catalog again", after.ID)
 	}
 	if before.State != after.State {
-		d.tell("state", about, "%s is %s, it was %s%s", after.ID, after.State, before.State, because(after.Reason))
+		d.tell("state", about, "%s is %s, it was %s%s", after.ID, words(after.State), words(before.State), because(after.Reason))
 	}
 	d.out(about, before, after)
 }

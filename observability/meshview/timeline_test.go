@@ -29,6 +29,7 @@ func TestTimelineTellsWhatIsAnotherThanBefore(t *testing.T) {
 		"left":            {one(Instance{ID: "a"}), one(), []string{"left: a left order"}},
 		"a service":       {one(Instance{ID: "a"}), &Picture{Consul: Consul{Reachable: true}}, []string{"left: a left order"}},
 		"state":           {one(Instance{ID: "a", State: "passing"}), one(Instance{ID: "a", State: "draining"}), []string{"state: a is draining, it was passing"}},
+		"maintenance":     {one(Instance{ID: "a", State: "passing"}), one(Instance{ID: "a", State: "maintenance", Reason: "a disk"}), []string{"state: a is in maintenance, it was passing: a disk"}},
 		"missing": {
 			one(Instance{ID: "a", State: "passing"}), one(Instance{ID: "a", State: "passing", Missing: true}),
 			[]string{"missing: a of order vanished from the catalog, and is still used"},

@@ -49,8 +49,11 @@ export function card(name, pick) {
 
   function show(service, edges) {
     instances = service.instances;
-    say(passing, service.total > 0 ? `${service.passing} of ${service.total}` : 'none');
-    set(passing, 'title', `${service.passing} of ${service.total} pass their checks`);
+    // What speaks several protocols has an entry, and so a mark, for each of its ports.
+    const protocols = protocolsOf(instances);
+    const ports = protocols.length > 1 ? ' ports' : '';
+    say(passing, service.total > 0 ? `${service.passing} of ${service.total}${ports}` : 'none');
+    set(passing, 'title', `${service.passing} of ${service.total} pass their checks${ports && `: ${protocols.join(', ')}`}`);
     const by = service.panic_by ?? [];
     panic.hidden = by.length === 0;
     say(panic, by.length > 0 ? `Panic: ${by.join(', ')} ${by.length > 1 ? 'use' : 'uses'} critical instances, for want of better ones` : '');
@@ -77,6 +80,13 @@ export function card(name, pick) {
       for (const dot of dots.querySelectorAll('button')) set(dot, 'aria-expanded', String(dot.dataset.key === key));
     },
   };
+}
+
+// protocolsOf says how many of the instances speak what: "5 http".
+function protocolsOf(instances) {
+  const counts = new Map();
+  for (const { protocol } of instances) counts.set(protocol, (counts.get(protocol) ?? 0) + 1);
+  return [...counts].sort().map(([protocol, count]) => `${count} ${protocol || 'other'}`);
 }
 
 function dotOf(instance) {
