@@ -73,7 +73,7 @@ func TestDrainTakesItsStepsInOrder(t *testing.T) {
 	t.Parallel()
 	agent, addr, entry := reachable(t)
 	h := newHolding()
-	p := begin(t, addr, h, "--settle=300ms", "--settle-max=10s", "--drain-timeout=1m")
+	p := begin(t, addr, h, "--settle=1s", "--settle-max=30s", "--drain-timeout=1m")
 	p.registered(entry)
 	held := make(chan string, 1)
 	go func() {
@@ -107,14 +107,14 @@ func TestDrainTakesItsStepsInOrder(t *testing.T) {
 	serves()
 	agent.Mend("/v1/health/node/")
 	// New requests prolong the settle time: they come for three of it.
-	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(30 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(30 * time.Millisecond) {
 		serves()
 	}
 
 	// None comes any more: the listener closes, and what is in flight goes on.
 	fresh := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	p.eventually("the listener is closed", func() bool {
-		time.Sleep(400 * time.Millisecond) // longer than a settle time
+		time.Sleep(1200 * time.Millisecond) // longer than a settle time
 		resp, err := fresh.Get(p.traffic + "/")
 		if err == nil {
 			resp.Body.Close()
