@@ -57,7 +57,7 @@ func (m *mesh) look(ctx context.Context) (*viewer, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req) //nolint:bodyclose // read closes it
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
 	if err != nil {
 		return nil, nil, err
 	}
