@@ -49,7 +49,7 @@ func byGRPC(fault func(context.Context, *trial) error) func(context.Context, *tr
 		for _, c := range cs {
 			page, err := r.Want(ctx, http.MethodGet, rig.Admin(c)+"/metrics", nil)
 			if err != nil {
-				return err
+				continue // it has just begun; the catalog may have known it all along
 			}
 			if strings.Contains(string(page.Body), `method="/rollcall.user.v1.UserService/GetUser"`) {
 				return nil
