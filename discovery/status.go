@@ -194,7 +194,7 @@ const maxVersion = 64
 
 func instanceStatus(i catalog.Instance, by []asked, now time.Time) InstanceStatus {
 	s := InstanceStatus{
-		ID: i.ID, Node: i.Node, Addr: i.Addr(), Zone: i.Zone, Version: clip.To(maxVersion, i.Meta["version"]), Protocol: protocolOf(i),
+		ID: i.ID, Node: i.Node, Addr: i.Addr(), Zone: i.Zone, Version: clip.To(maxVersion, i.Meta["version"]), Protocol: i.Protocol(),
 		State: i.State, Reason: i.Reason, Weight: i.Weight, Reserve: i.Reserve, MissingUntil: i.MissingUntil,
 	}
 	worst := outlier.Healthy
@@ -208,17 +208,6 @@ func instanceStatus(i catalog.Instance, by []asked, now time.Time) InstanceStatu
 		}
 	}
 	return s
-}
-
-// protocolOf is what an instance speaks.
-func protocolOf(i catalog.Instance) string {
-	switch {
-	case !i.Speaks(catalog.GRPC):
-		return catalog.HTTP
-	case i.Speaks(catalog.HTTP):
-		return catalog.HTTP + "," + catalog.GRPC
-	}
-	return catalog.GRPC
 }
 
 func ejectionStatus(x outlier.Ejection) *EjectionStatus {

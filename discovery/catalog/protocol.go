@@ -24,5 +24,17 @@ func (i Instance) Speaks(protocol string) bool {
 	return protocol == HTTP && !slices.Contains(i.Tags, GRPC)
 }
 
+// Protocol is what an instance speaks, in one word for pages: "http", "grpc", or
+// "http,grpc" for both on one port.
+func (i Instance) Protocol() string {
+	switch {
+	case !i.Speaks(GRPC):
+		return HTTP
+	case i.Speaks(HTTP):
+		return HTTP + "," + GRPC
+	}
+	return GRPC
+}
+
 // TLS reports whether an instance speaks TLS; see MetaTLS.
 func (i Instance) TLS() bool { return i.Meta[MetaTLS] == "true" }

@@ -11,12 +11,13 @@ func TestAnEntrySpeaksHTTPUnlessItsTagsSayOtherwise(t *testing.T) {
 	for _, c := range []struct {
 		tags       []string
 		http, grpc bool
+		word       string
 	}{
-		{nil, true, false},
-		{[]string{"v2", "primary"}, true, false},
-		{[]string{"http"}, true, false},
-		{[]string{"grpc"}, false, true},
-		{[]string{"grpc", "http"}, true, true},
+		{nil, true, false, "http"},
+		{[]string{"v2", "primary"}, true, false, "http"},
+		{[]string{"http"}, true, false, "http"},
+		{[]string{"grpc"}, false, true, "grpc"},
+		{[]string{"grpc", "http"}, true, true, "http,grpc"},
 	} {
 		i := catalog.Instance{Tags: c.tags}
 		if got := i.Speaks(catalog.HTTP); got != c.http {
@@ -24,6 +25,9 @@ func TestAnEntrySpeaksHTTPUnlessItsTagsSayOtherwise(t *testing.T) {
 		}
 		if got := i.Speaks(catalog.GRPC); got != c.grpc {
 			t.Errorf("tags %q speak gRPC: %v; want %v", c.tags, got, c.grpc)
+		}
+		if got := i.Protocol(); got != c.word {
+			t.Errorf("tags %q speak %s; want %s", c.tags, got, c.word)
 		}
 	}
 }

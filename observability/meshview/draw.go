@@ -75,7 +75,7 @@ func (d *drawing) service(name string, entries []catalog.Entry) {
 		d.left--
 		s.tags = append(s.tags, e.Tags...)
 		i := &Instance{
-			Key: keyOf(name, e.ID, e.Addr()), ID: e.ID, Node: e.Node, Addr: e.Addr(), Protocol: protocolOf(e.Instance),
+			Key: keyOf(name, e.ID, e.Addr()), ID: e.ID, Node: e.Node, Addr: e.Addr(), Protocol: e.Protocol(),
 			State: e.State.String(), Reason: bounded(e.Reason), Zone: bounded(e.Zone), Version: bounded(e.Meta["version"]),
 			Weight: e.Weight, Checks: checksOf(e.Checks),
 		}
@@ -89,17 +89,6 @@ func (d *drawing) service(name string, entries []catalog.Entry) {
 	for n := range s.tags {
 		s.tags[n] = bounded(s.tags[n])
 	}
-}
-
-// protocolOf says what an instance speaks, in the words of discovery.InstanceStatus.
-func protocolOf(i catalog.Instance) string {
-	switch {
-	case !i.Speaks(catalog.GRPC):
-		return catalog.HTTP
-	case !i.Speaks(catalog.HTTP):
-		return catalog.GRPC
-	}
-	return catalog.HTTP + "," + catalog.GRPC
 }
 
 // checksOf returns the checks, those that don't pass first.

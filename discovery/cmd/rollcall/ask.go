@@ -125,20 +125,9 @@ type instance struct {
 func instanceOf(i catalog.Instance) instance {
 	return instance{
 		ID: i.ID, Node: i.Node, Addr: i.Addr(), State: i.State, Reason: strings.TrimSpace(i.Reason), Weight: i.Weight,
-		Version: i.Meta["version"], Region: i.Region, Zone: i.Zone, Protocol: protocolOf(i), TLS: i.TLS(),
+		Version: i.Meta["version"], Region: i.Region, Zone: i.Zone, Protocol: i.Protocol(), TLS: i.TLS(),
 		Kind: i.Kind, Tags: i.Tags, Meta: i.Meta,
 	}
-}
-
-// protocolOf returns what the instance speaks.
-func protocolOf(i catalog.Instance) string {
-	switch {
-	case !i.Speaks(catalog.GRPC):
-		return catalog.HTTP
-	case i.Speaks(catalog.HTTP):
-		return catalog.HTTP + "," + catalog.GRPC
-	}
-	return catalog.GRPC
 }
 
 // speaks is the protocol as tables show it.

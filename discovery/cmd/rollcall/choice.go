@@ -114,7 +114,7 @@ func deselected(s catalog.Selection, tls bool, i catalog.Instance) string {
 	case i.Kind != s.Kind:
 		return "is a " + i.Kind
 	case s.Protocol != "" && !i.Speaks(s.Protocol):
-		return "speaks " + protocolOf(i)
+		return "speaks " + i.Protocol()
 	case tls && !i.TLS():
 		return "speaks no TLS"
 	case !tls && i.TLS():
