@@ -49,9 +49,8 @@ const MaxBody = 64 << 10
 const (
 	// window is the least time between two judgements.
 	window = 100 * time.Millisecond
-	// judged is how many requests one judgement looks at, at least, and
-	// measured how many a measurement does: two rounds of Least.
-	judged, measured = 10, 6
+	// judged is how many requests one judgement looks at, at least.
+	judged = 10
 	// kept is how many latencies of a window are kept; the median of the first
 	// so many says enough.
 	kept = 256
@@ -62,6 +61,10 @@ const (
 	// be over.
 	calm = time.Second
 )
+
+// measured is how many requests a measurement looks at: so many that a stall of the
+// whole server, which delays the Least that are at work, does not make the median.
+func (c Config) measured() int { return min(2*c.Least+1, kept) }
 
 func (c Config) filled() (Config, error) {
 	for _, field := range []struct {

@@ -120,7 +120,7 @@ func (l *limit) look(now time.Time) (changed bool) {
 	case open:
 	case draining:
 		if l.atWork <= l.cfg.Least {
-			if len(l.latencies) > measured {
+			if len(l.latencies) >= l.cfg.measured() {
 				l.recent = median(l.latencies)
 			}
 			l.phase = measuring
@@ -129,7 +129,7 @@ func (l *limit) look(now time.Time) (changed bool) {
 			l.giveUp(now)
 		}
 	case measuring:
-		if len(l.latencies) >= measured {
+		if len(l.latencies) >= l.cfg.measured() {
 			l.least, l.leastAt = median(l.latencies), now
 			l.phase = judging
 			l.turn(now, l.before*l.gradient())

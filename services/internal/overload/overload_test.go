@@ -255,3 +255,37 @@ func TestMeasurementThatHangsIsGivenUp(t *testing.T) {
 		}
 	})
 }
+
+func TestStallWhileTheLeastLatencyIsMeasuredDoesNotLetInMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var (
+			l        *overload.Limiter
+			mu       sync.Mutex
+			stalling int // how many more requests this measurement stalls
+		)
+		work := slots(4, held)
+		l, h := limited(t, overload.Config{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			limit, atWork := l.Now(overload.Read)
+			mu.Lock()
+			measured := limit == 3 && atWork <= 3
+			if !measured {
+				stalling = 3
+			}
+			stall := measured && stalling > 0
+			if stall {
+				stalling--
+			}
+			mu.Unlock()
+			if stall {
+				time.Sleep(2 * held)
+			}
+			work.ServeHTTP(w, r)
+		}))
+		served := load{handler: h, perSecond: 3 * capacity, lasts: overloop}.run().served()
+		late := served.only(func(a answer) bool { return a.at > 2*time.Second })
+		limit, _ := l.Now(overload.Read)
+		if len(late) < 28*capacity*9/10 || late.p99() >= 3*held {
+			t.Errorf("%v, the limit at the end %d; want %d served with p99 below %v", late, limit, 28*capacity*9/10, 3*held)
+		}
+	})
+}
