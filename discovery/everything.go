@@ -50,9 +50,9 @@ func (m *Mesh) FollowCatalog(ctx context.Context, told func(all map[string][]cat
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	defer cancel()
-	for _, ask := range []func(*api.QueryOptions) (*api.QueryMeta, error){f.askServices, f.askChecks} {
-		asking.Go(func() { _ = consul.Follow(ctx, ask) }) // which fails by the end of ctx only
-	}
+	// Each fails by the end of ctx only.
+	asking.Go(func() { _ = consul.Follow(ctx, f.askServices, f.noteServices) })
+	asking.Go(func() { _ = consul.Follow(ctx, f.askChecks, f.noteChecks) })
 	asking.Go(func() { f.probe(ctx) })
 	return f.run(ctx, told)
 }
@@ -92,8 +92,11 @@ func (f *everything) note(change func()) {
 	}
 }
 
-func (f *everything) askServices(q *api.QueryOptions) (*api.QueryMeta, error) {
-	services, meta, err := consul.CatalogServices(f.client, q)
+func (f *everything) askServices(q *api.QueryOptions) (map[string][]string, *api.QueryMeta, error) {
+	return consul.CatalogServices(f.client, q)
+}
+
+func (f *everything) noteServices(services map[string][]string, meta *api.QueryMeta, err error) {
 	f.note(func() {
 		if f.servicesErr = err; err != nil || f.services != nil && meta.LastIndex == f.registered {
 			return
@@ -103,11 +106,13 @@ func (f *everything) askServices(q *api.QueryOptions) (*api.QueryMeta, error) {
 			f.stale[service] = true
 		}
 	})
-	return meta, err
 }
 
-func (f *everything) askChecks(q *api.QueryOptions) (*api.QueryMeta, error) {
-	all, meta, err := consul.AllChecks(f.client, q)
+func (f *everything) askChecks(q *api.QueryOptions) (api.HealthChecks, *api.QueryMeta, error) {
+	return consul.AllChecks(f.client, q)
+}
+
+func (f *everything) noteChecks(all api.HealthChecks, _ *api.QueryMeta, err error) {
 	f.note(func() {
 		if f.checksErr = err; err != nil {
 			return
@@ -124,7 +129,6 @@ func (f *everything) askChecks(q *api.QueryOptions) (*api.QueryMeta, error) {
 		}
 		f.checks = now
 	})
-	return meta, err
 }
 
 // probe asks whether Consul is there, until ctx ends.

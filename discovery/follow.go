@@ -28,14 +28,10 @@ func (m *Mesh) FollowServices(ctx context.Context, told func(services map[string
 	if err != nil {
 		return fmt.Errorf("discovery: follow the services: %w", err)
 	}
-	return consul.Follow(ctx, func(q *api.QueryOptions) (*api.QueryMeta, error) {
+	return consul.Follow(ctx, func(q *api.QueryOptions) (map[string][]string, *api.QueryMeta, error) {
 		m.asked("services")
-		services, meta, err := consul.CatalogServices(client, q)
-		if ctx.Err() == nil {
-			told(services, err)
-		}
-		return meta, err
-	})
+		return consul.CatalogServices(client, q)
+	}, func(services map[string][]string, _ *api.QueryMeta, err error) { told(services, err) })
 }
 
 // FollowKey tells, as FollowServices does, the value under a key of Consul's KV and
@@ -46,14 +42,10 @@ func (m *Mesh) FollowKey(ctx context.Context, key string, told func(value []byte
 	if err != nil {
 		return fmt.Errorf("discovery: follow a key: %w", err)
 	}
-	return consul.Follow(ctx, func(q *api.QueryOptions) (*api.QueryMeta, error) {
+	return consul.Follow(ctx, func(q *api.QueryOptions) (consul.Pair, *api.QueryMeta, error) {
 		m.asked("key")
-		value, index, meta, err := consul.Key(client, key, q)
-		if ctx.Err() == nil {
-			told(value, index, err)
-		}
-		return meta, err
-	})
+		return consul.Key(client, key, q)
+	}, func(pair consul.Pair, _ *api.QueryMeta, err error) { told(pair.Value, pair.Index, err) })
 }
 
 // ErrDenied is the error, wrapped, of WriteKey and FollowKey without the right to.

@@ -60,6 +60,20 @@ func (h *heard) take() []string {
 	return all
 }
 
+// until waits until what it heard ends with that.
+func (h *heard) until(t *testing.T, want string) {
+	t.Helper()
+	var last string
+	for end := time.Now().Add(25 * time.Second); last != want; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it never told %q, but %q at last", want, last)
+		}
+		if got := h.take(); len(got) > 0 {
+			last = got[len(got)-1]
+		}
+	}
+}
+
 // following runs do, a Follow, for as long as the test.
 func following(t *testing.T, do func(ctx context.Context) error) {
 	t.Helper()
@@ -222,19 +236,8 @@ func TestServicesAndKeysAreFollowedAtARealConsul(t *testing.T) {
 	var services, key heard
 	following(t, func(ctx context.Context) error { return mesh.FollowServices(ctx, services.services) })
 	following(t, func(ctx context.Context) error { return mesh.FollowKey(ctx, "rollcall/x", key.key) })
-	until := func(h *heard, want string) {
-		t.Helper()
-		for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-			if got := h.take(); slices.Contains(got, want) {
-				return
-			}
-			if time.Now().After(end) {
-				t.Fatalf("never told %q", want)
-			}
-		}
-	}
-	until(&services, "consul[] user[a]")
-	until(&key, " false")
+	services.until(t, "consul[] user[a]")
+	key.until(t, " false")
 	if written, err := mesh.WriteKey(t.Context(), "rollcall/x", []byte("one"), 0); err != nil || !written {
 		t.Errorf("written %v, %v", written, err)
 	}
@@ -242,8 +245,53 @@ func TestServicesAndKeysAreFollowedAtARealConsul(t *testing.T) {
 		t.Errorf("written %v, %v; want not, since it is there", written, err)
 	}
 	enter(t, server.Client(), "order")
-	until(&services, "consul[] order[] user[a]")
-	until(&key, "one true")
+	services.until(t, "consul[] order[] user[a]")
+	key.until(t, "one true")
+}
+
+func TestKeyThatIsDeletedOrSetAnewAtAnOldIndexIsTold(t *testing.T) {
+	t.Parallel()
+	server := consultest.Real(t)
+	mesh, err := discovery.Open(t.Context(), discovery.Config{Consul: discovery.Consul{Address: server.Addr()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mesh.Close()
+	c := server.Client()
+	put := func(key, value string) {
+		t.Helper()
+		if _, err := c.KV().Put(&api.KVPair{Key: key, Value: []byte(value)}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range 200 { // which a Consul without data takes a while to reach
+		put("rollcall/a", fmt.Sprint(n))
+	}
+	put("rollcall/b", "b")
+	var a, b heard
+	following(t, func(ctx context.Context) error { return mesh.FollowKey(ctx, "rollcall/a", a.key) })
+	following(t, func(ctx context.Context) error { return mesh.FollowKey(ctx, "rollcall/b", b.key) })
+	a.until(t, "199 true")
+	b.until(t, "b true")
+
+	if _, err := c.KV().Delete("rollcall/a", nil); err != nil {
+		t.Fatal(err)
+	}
+	a.until(t, " false")
+	put("rollcall/a", "again")
+	a.until(t, "again true")
+	if got := b.take(); slices.ContainsFunc(got, func(s string) bool { return s != "b true" }) {
+		t.Errorf("of the other key it told %q; want no change", got)
+	}
+
+	server.Wipe()
+	c = server.Client()
+	a.until(t, " false")
+	b.until(t, " false")
+	put("rollcall/a", "anew")
+	put("rollcall/b", "anew")
+	a.until(t, "anew true")
+	b.until(t, "anew true")
 }
 
 func TestEachQuestionIsToldWhateverItIsFor(t *testing.T) {

@@ -41,7 +41,7 @@ type Agent struct {
 	learned chan struct{}    // holds one: it is known now where entries are written to
 	hurries [2]chan struct{} // hold one each: something was written
 
-	kept    atomic.Bool // connections outlive a question
+	line    consul.Line // of the questions that Consul holds
 	failed  int         // in a row; run's own
 	end     context.CancelFunc
 	ended   chan struct{}

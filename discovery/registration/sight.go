@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http/httptrace"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -40,7 +38,6 @@ const (
 // Trouble with the reading of the catalog.
 var (
 	errNodeUnreadable = errors.New("the token may not read the agent's node, or not the service, so Consul left them out of its answer; want node:read and service:read")
-	errNewConnection  = errors.New("the connection is not the one that the index came over")
 	errRegressed      = errors.New("the catalog's index went backwards")
 	// errNoLeader means that nothing can be written to the catalog or read from it.
 	errNoLeader = errors.New("the cluster has no leader")
@@ -221,7 +218,7 @@ func (a *Agent) ask(ctx context.Context, node string, q question, hurry <-chan s
 	for busy := 0; ; {
 		asked := time.Now()
 		found, next, err := a.askOnce(ctx, node, q, index)
-		if errors.Is(err, errNewConnection) && ctx.Err() == nil {
+		if errors.Is(err, consul.ErrNewConnection) && ctx.Err() == nil {
 			if index = 0; busy > 0 {
 				_ = pause.For(ctx, lookSpacing, nil)
 			}
@@ -264,25 +261,10 @@ func (a *Agent) askOnce(ctx context.Context, node string, q question, index uint
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	// Where connections are kept, an index counts for one that was there when it was
-	// learned. Over a later one, which net/http makes by itself when the old one broke,
-	// the question would wait in vain at a Consul that came back without its data: that
-	// the connection broke is the news.
-	var broke atomic.Bool
-	var conns atomic.Int32
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(conn httptrace.GotConnInfo) {
-		again := conns.Add(1) > 1
-		if conn.Reused {
-			a.kept.Store(true)
-		}
-		if index > 0 && (again || !conn.Reused && a.kept.Load()) {
-			broke.Store(true)
-			cancel()
-		}
-	}})
+	ctx = a.line.Ask(ctx, index > 0)
 	found, meta, err := q.read(node, opts.WithContext(ctx))
-	if err != nil && broke.Load() {
-		return nil, 0, errNewConnection
+	if err != nil && errors.Is(context.Cause(ctx), consul.ErrNewConnection) {
+		return nil, 0, consul.ErrNewConnection
 	}
 	if !errors.Is(err, context.Canceled) {
 		a.tell(op)(err)

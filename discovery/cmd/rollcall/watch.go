@@ -78,14 +78,12 @@ func (c *watchCmd) Run(ctx context.Context, s *session) error {
 func (c *watchCmd) all(ctx context.Context, s *session, watcher *watch.Watcher, t *teller) {
 	const catalogItself = "" // as whose trouble that of the list is told
 	// Its error says that ctx has ended.
-	_ = consul.Follow(ctx, func(q *api.QueryOptions) (*api.QueryMeta, error) {
-		services, meta, err := consul.CatalogServices(s.consul, q)
-		if ctx.Err() != nil {
-			return meta, err
-		}
+	_ = consul.Follow(ctx, func(q *api.QueryOptions) (map[string][]string, *api.QueryMeta, error) {
+		return consul.CatalogServices(s.consul, q)
+	}, func(services map[string][]string, _ *api.QueryMeta, err error) {
 		if err != nil {
 			t.failed(catalogItself, err)
-			return meta, err
+			return
 		}
 		t.recovered(catalogItself)
 		names := slices.DeleteFunc(slices.Sorted(maps.Keys(services)), func(name string) bool { return catalog.CheckService(name) != nil })
@@ -93,7 +91,6 @@ func (c *watchCmd) all(ctx context.Context, s *session, watcher *watch.Watcher, 
 		if err := watcher.Pin(names...); err != nil {
 			s.warn("%v", err)
 		}
-		return meta, nil
 	})
 }
 

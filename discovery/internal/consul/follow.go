@@ -26,13 +26,14 @@ const (
 
 // Follow asks one question for ever, until ctx ends. Consul holds it until there is
 // news, but it is asked once in FollowEvery at most, however often there is some;
-// after a failure as Backoff says. ask puts the question and tells its answer to
-// whoever wants it: the first one, then one for each piece of news, and at times one
-// that is no news.
-func Follow(ctx context.Context, ask func(q *api.QueryOptions) (*api.QueryMeta, error)) error {
+// after a failure as Backoff says. ask puts the question, and told gets each answer and
+// each failure: the first answer, then one for each piece of news, and at times one that
+// is no news.
+func Follow[T any](ctx context.Context, ask func(q *api.QueryOptions) (T, *api.QueryMeta, error), told func(T, *api.QueryMeta, error)) error {
 	var (
 		backoff Backoff
 		hold    Hold
+		line    Line
 		index   uint64
 	)
 	for {
@@ -42,26 +43,38 @@ func Follow(ctx context.Context, ask func(q *api.QueryOptions) (*api.QueryMeta, 
 			wait = min(wait, most)
 		}
 		asking, cancel := context.WithTimeout(ctx, wait+followGrace)
-		meta, err := ask((&api.QueryOptions{WaitIndex: index, WaitTime: wait}).WithContext(asking))
+		asking = line.Ask(asking, index > 0)
+		answer, meta, err := ask((&api.QueryOptions{WaitIndex: index, WaitTime: wait}).WithContext(asking))
+		anew := err != nil && errors.Is(context.Cause(asking), ErrNewConnection)
 		cancel()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		if anew {
+			index = 0
+			continue
+		}
+		told(answer, meta, err)
 		now := time.Now()
 		rest := FollowEvery - now.Sub(began)
 		switch held := now.Sub(began); {
 		case err == nil:
 			backoff.Reset()
 			hold.Whole()
-			// An index that went backwards, or is none, is that of another life
-			// of Consul: it is asked anew.
-			if meta.LastIndex < index {
+			switch {
+			case meta.LastIndex < index:
+				// An index that went backwards, or is none, is that of another life
+				// of Consul: it is asked anew.
 				index = 0
-			} else {
+			case index == 0 && meta.LastIndex > 0:
+				// At once, while the connection is there that the index came over.
+				index, rest = meta.LastIndex, 0
+			default:
 				index = meta.LastIndex
 			}
 		case index > 0 && held >= LeastHold && held < wait && cutShort(err):
 			hold.Cut(held, now)
+			index = 0 // it may as well have been Consul's end
 		default:
 			hold.Whole()
 			// What is there is asked for at once when Consul answers again.
@@ -128,16 +141,22 @@ func marked(err *error) {
 	}
 }
 
-// Key asks for the value under a key, and the index by which PutKey replaces it: nil
-// and 0 if there is none.
-func Key(client *api.Client, key string, q *api.QueryOptions) (value []byte, index uint64, meta *api.QueryMeta, err error) {
+// Pair is the value under a key, and the index by which PutKey replaces it: nil and 0 if
+// there is none.
+type Pair struct {
+	Value []byte
+	Index uint64
+}
+
+// Key asks for the value under a key.
+func Key(client *api.Client, key string, q *api.QueryOptions) (value Pair, meta *api.QueryMeta, err error) {
 	defer marked(&err)
 	defer readable(&err)
 	pair, meta, err := client.KV().Get(key, q)
 	if err != nil || pair == nil {
-		return nil, 0, meta, err
+		return Pair{}, meta, err
 	}
-	return pair.Value, pair.ModifyIndex, meta, nil
+	return Pair{Value: pair.Value, Index: pair.ModifyIndex}, meta, nil
 }
 
 // PutKey writes the value if the key's index is still that one, 0 for a key that is

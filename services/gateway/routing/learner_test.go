@@ -105,8 +105,13 @@ func entry(t *testing.T, c *api.Client, service string, tags []string, routes st
 	}
 }
 
+// leave is in order: one that vanishes in good health would be missing for a while.
 func leave(t *testing.T, c *api.Client, service string) {
 	t.Helper()
+	if err := c.Agent().EnableServiceMaintenance(service, "leaving"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
 	if err := c.Agent().ServiceDeregister(service); err != nil {
 		t.Fatal(err)
 	}
