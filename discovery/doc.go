@@ -22,7 +22,8 @@
 //
 // The rooms, each of use on its own: catalog (the words), watch (keeps
 // snapshots true to Consul), registration (keeps an instance's entry in Consul
-// true), failover (other datacenters stand in), balancer (chooses), outlier (ejects
-// instances that fail), httpmesh (sends), mtls (a TLS identity true to its files),
-// kitmesh (the go-kit face), consultest (a Consul inside a test).
+// true), failover (other datacenters stand in), outcome (how a try ended, and what
+// follows from that), balancer (chooses), outlier (ejects instances that fail),
+// httpmesh (sends), grpcmesh (gRPC clients and servers), kitmesh (the go-kit face),
+// mtls (a TLS identity true to its files), consultest (a Consul inside a test).
 package discovery

@@ -1,6 +1,7 @@
 // Package consul is the one place that builds Consul clients: address, TLS,
 // token, time limits and the number of connections. It also knows what an
-// error of Consul's means for the next try.
+// error of Consul's means for the next try, and keeps asking a question that Consul
+// holds ([Follow]).
 //
 // A client is safe for any number of goroutines. Each has a connection pool of
 // its own, so that blocking queries never starve a heartbeat. No client has a
