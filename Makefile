@@ -67,10 +67,10 @@ fuzz: ## every fuzz target for 60 s each; FUZZTIME=, ONLY=, PARALLEL=
 	@.ci/fuzz
 
 .PHONY: faults
-faults: ## one fault at a time under load, as a table; ONLY=name,name RUNS=3 SET=short OUT=docs/measurements
+faults: ## one fault at a time under load, as a table; ONLY=name,name RUNS=3 SET=short LOAD=0.5 OUT=docs/measurements
 	@compose/images.sh
 	@cd compose/e2e && go run ./faults -root ../.. -only "$(ONLY)" -set "$(or $(SET),all)" -runs "$(or $(RUNS),1)" \
-		$(if $(OUT),-out "$(abspath $(OUT))")
+		$(if $(LOAD),-load "$(LOAD)") $(if $(OUT),-out "$(abspath $(OUT))")
 
 .PHONY: soak
 soak: ## 30 minutes of random faults under load: does the gateway grow? SEED= OUT=docs/measurements

@@ -1,6 +1,6 @@
 // Command faults makes one fault at a time in a fleet of its own, under steady load, and tells what it cost.
 //
-//	faults [-only kill-order,swap | -set short] [-runs 3] [-out folder]
+//	faults [-only kill-order,swap | -set short] [-runs 3] [-load 0.5] [-out folder]
 //	faults -soak 30m [-seed 1] [-out folder]
 //
 // Each row of its table is one fault: the fleet is brought to the usual (two users, three orders, a gateway), the
@@ -8,6 +8,9 @@
 // made and ended, and the load goes on until all is well again. Then every acknowledged order is looked for. A row
 // that is out of its bounds (see bounds.go) makes the exit code 1. Some faults must have an alert fire; so that none
 // needs minutes for that, the fleet's Prometheus has its rules in a hurry.
+//
+// What takes a machine all of its processors' time shows the machine. So the fleet is asked first how much it serves
+// here, and where that is less than two and a half times the load, all loads are made smaller, and the table says so.
 package main
 
 import (
@@ -38,6 +41,7 @@ type options struct {
 	root, out, set string
 	only           []string
 	runs           int
+	share          float64 // of the usual load; 0: as the machine bears it
 	keep           bool
 	soak           time.Duration
 	seed           uint64
@@ -62,6 +66,7 @@ func parse(args []string) (o options, err error) {
 	only := flags.String("only", "", "names of rows, separated by commas; none: all of the set")
 	flags.StringVar(&o.set, "set", "all", "all or short")
 	flags.IntVar(&o.runs, "runs", 1, "how often each row is run, 1 to 10")
+	flags.Float64Var(&o.share, "load", 0, "the load as a share of the usual one, 0.1 to 1; 0: as the machine bears it")
 	flags.StringVar(&o.out, "out", "", "folder for the table and the plots; none: only printed")
 	flags.BoolVar(&o.keep, "keep", false, "leave the fleet running at the end")
 	flags.DurationVar(&o.soak, "soak", 0, "make random faults for so long instead, 15m to 2h")
@@ -83,6 +88,8 @@ func parse(args []string) (o options, err error) {
 		return o, fmt.Errorf("-soak is %s; want 15m to 2h", o.soak)
 	case o.runs < 1 || o.runs > 10:
 		return o, fmt.Errorf("-runs is %d; want 1 to 10", o.runs)
+	case o.share != 0 && !(o.share >= leastShare && o.share <= 1): // NaN too
+		return o, fmt.Errorf("-load is %v; want 0.1 to 1, or 0 for what the machine bears", o.share)
 	}
 	return o, nil
 }
@@ -142,7 +149,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		f.Dump(ctx, out, 20)
 		return err
 	}
-	p := &program{Rig: r, out: out, serial: began.Unix()}
+	p := &program{Rig: r, out: out, serial: began.Unix(), share: 1}
 	root, err := filepath.Abs(o.root)
 	if err != nil {
 		return err
@@ -151,6 +158,14 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if o.soak > 0 {
 		return p.soakTo(ctx, out, o, m)
 	}
+	if m.share = o.share; m.share == 0 {
+		if m.serves, err = p.capacity(ctx); err != nil {
+			return fmt.Errorf("find out how much the fleet serves on this machine: %w", err)
+		}
+		m.share = shareFor(m.serves)
+	}
+	fmt.Fprintln(out, m.load())
+	p.share = m.share
 	return p.rowsTo(ctx, out, o, todo, m)
 }
 

@@ -73,6 +73,9 @@ func TestRowsAreChosenByNameOrBySet(t *testing.T) {
 		{[]string{"-only", "nonsense"}, 0, `no row "nonsense"`},
 		{[]string{"-set", "long"}, 0, "want all or short"},
 		{[]string{"-runs", "0"}, 0, "want 1 to 10"},
+		{[]string{"-load", "1.5"}, 0, "want 0.1 to 1"},
+		{[]string{"-load", "NaN"}, 0, "want 0.1 to 1"},
+		{[]string{"-load", "0.5"}, len(rows), ""},
 		{[]string{"-soak", "1m"}, 0, "want 15m to 2h"},
 		{[]string{"swap"}, 0, "want flags only"},
 	} {
@@ -230,5 +233,25 @@ func TestFailuresThatABoundAllowsAreToldBesideItsZero(t *testing.T) {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not say %q:\n%s", want, page)
 		}
+	}
+}
+
+func TestLoadIsWhatTheMachineBearsAndNeverMoreThanTheUsual(t *testing.T) {
+	for serves, want := range map[float64]float64{5: .1, 54: .1, 110: .2, 400: .7, 549: .9, 550: 1, 5000: 1} {
+		if got := shareFor(serves); got != want {
+			t.Errorf("of a machine that serves %v a second the share is %v; want %v", serves, got, want)
+		}
+	}
+	for _, c := range []struct {
+		rate  int
+		share float64
+		want  int
+	}{{200, 1, 200}, {20, .7, 14}, {4, .1, 1}, {-1, 1, 0}, {-1, .1, 0}} {
+		if got := scaled(c.rate, c.share); got != c.want {
+			t.Errorf("%v of %d is %d; want %d", c.share, c.rate, got, c.want)
+		}
+	}
+	if got, want := (machine{share: .7, serves: 400}).load(), "The load is 140 GETs and 14 POSTs with keys a second (0.7 of the usual 200 and 20); the fleet was seen to serve 400 GETs a second here."; got != want {
+		t.Errorf("got %q; want %q", got, want)
 	}
 }

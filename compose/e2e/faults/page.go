@@ -91,6 +91,9 @@ func details(r *judge.Row) []string {
 type machine struct {
 	began                                              time.Time
 	cpu, kernel, engine, golang, commit, cores, memory string
+
+	share  float64 // of the usual load
+	serves float64 // GETs a second; 0: was not asked
 }
 
 func describe(ctx context.Context, r *rig.Rig, root string, began time.Time) machine {
@@ -152,7 +155,7 @@ func write(all [][]judge.Row, m machine) string {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Faults, measured\n\n")
 	fmt.Fprintf(&b, "Written by `make faults`. %s\n\n", m)
-	fmt.Fprintf(&b, "The load is 200 GETs and 20 POSTs with keys a second at the gateway's port, open loop, 5 s timeout, if the row does not\nsay otherwise; it came from the same machine. *Before* is %s without a fault, *during* from the fault's start until all was\nwell again, *after* %s from then on. *Noticed* counts from the fault's start, *recovered* from its end.\n", before, after)
+	fmt.Fprintf(&b, "%s\nIt goes to the gateway's port, open loop, 5 s timeout, if the row does not\nsay otherwise; it came from the same machine. *Before* is %s without a fault, *during* from the fault's start until all was\nwell again, *after* %s from then on. *Noticed* counts from the fault's start, *recovered* from its end.\n", m.load(), before, after)
 	fmt.Fprintf(&b, "*Alerts* are those that began to fire from the fault's start on; their windows and waits are %d times as short as in observability/prometheus.\n", haste)
 	table := all[shown(all)]
 	held, made := outcome(table)

@@ -26,7 +26,7 @@ var rows = []row{
 	{name: "errors", title: "one order answers 500 to everything and passes its health check", short: true, fault: serverErrors},
 	{name: "slow", title: "one order 100 times slower", fault: slowOrder},
 	{name: "hang-posts", title: "one order hangs on POSTs, which have no keys, and answers GETs", unkeyed: true, fault: hangPosts, restore: heal},
-	{name: "slow-everywhere", title: "every order takes 1.5 s for each answer, at 20 GETs and 4 POSTs a second", gets: 20, posts: 4, fault: slowEverywhere, restore: heal},
+	{name: "slow-everywhere", title: "every order takes 1.5 s for each answer, under a tenth of the load", gets: 20, posts: 4, fault: slowEverywhere, restore: heal},
 	{name: "open-streams", title: "one order with open streams answers 500, and heals while they stay open", fault: openStreams, restore: heal},
 	{name: "lost-syn", title: "3 % of the connections to one order lose their first packet, and each answer closes its connection", fault: lostSyn, restore: loseNoMore},
 	{name: "consul-restart", title: "Consul restarted with its data", fault: restartConsul},
@@ -417,18 +417,20 @@ func setCapacity(ctx context.Context, r *trial) error {
 	if err != nil {
 		return err
 	}
-	return r.Fault(ctx, c, rig.Setting{Slots: slots, Hold: hold.String()})
+	return r.Fault(ctx, c, rig.Setting{Slots: slots, Hold: r.work().String()})
 }
 
-const (
-	slots = 4
-	hold  = 20 * time.Millisecond
-)
+const slots = 4
+
+// work is how long an order works on a request in overload: longer where the load is smaller.
+func (r *trial) work() time.Duration {
+	return time.Duration(float64(20*time.Millisecond) / r.share).Round(time.Millisecond)
+}
 
 func overload(ctx context.Context, r *trial) error {
 	const lasts = 30 * time.Second
-	capacity := float64(slots) / hold.Seconds()
-	extra := int(math.Round(3*capacity)) - 75 // of the steady hundred, 75 are about orders
+	capacity := float64(slots) / r.work().Seconds()
+	extra := int(math.Round(3*capacity - 75*r.share)) // of the steady hundred, 75 are about orders
 	r.start()
 	r.load.Extra(extra, lasts)
 	if err := rig.Pause(ctx, lasts); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,7 +32,7 @@ type row struct {
 	name, title string
 	short       bool // in the set that CI runs
 	fresh       bool // wants a new fleet, and leaves none
-	gets, posts int  // requests a second; 0 means 200 and 20. Negative means none
+	gets, posts int  // requests a second at the whole load; 0 means usualGets and usualPosts. Negative means none
 	unkeyed     bool // its POSTs have no Idempotency-Key
 	// prepare is done before the load starts. May be nil.
 	prepare func(context.Context, *trial) error
@@ -50,14 +51,16 @@ type program struct {
 	*rig.Rig
 	out    io.Writer
 	serial int64
-	stale  bool // the fleet is not the usual one: the next row needs a new one
+	share  float64 // of the whole load
+	stale  bool    // the fleet is not the usual one: the next row needs a new one
 }
 
 // trial is one run of a row.
 type trial struct {
 	*rig.Rig
 	m     judge.Measured
-	name  string // of its load: every request's ID begins with it
+	share float64 // of the whole load
+	name  string  // of its load: every request's ID begins with it
 	load  *traffic.Load
 	bases []string
 	stop  []func() // done after the row
@@ -81,7 +84,7 @@ type scrape struct {
 func (p *program) row(ctx context.Context, w row, n int) judge.Row {
 	ctx, cancel := context.WithTimeoutCause(ctx, longest, errors.New("the row took too long"))
 	defer cancel()
-	r := &trial{Rig: p.Rig, m: judge.Measured{Name: w.name, Title: w.title, Run: n, Values: map[string]float64{}}, bases: []string{p.Gateway()}}
+	r := &trial{Rig: p.Rig, share: p.share, m: judge.Measured{Name: w.name, Title: w.title, Run: n, Values: map[string]float64{}}, bases: []string{p.Gateway()}}
 	fail := func(err error) judge.Row {
 		why, no := errors.AsType[notMade](err)
 		if no {
@@ -123,13 +126,10 @@ func (r *trial) drive(ctx context.Context, w row, name string) error {
 	if err != nil {
 		return err
 	}
-	rate := func(asked, usual int) int {
-		if asked == 0 {
-			return usual
-		}
-		return max(asked, 0)
+	cfg := traffic.Config{
+		Name: name, Bases: r.bases, User: user, Unkeyed: w.unkeyed,
+		Gets: scaled(cmp.Or(w.gets, usualGets), r.share), Posts: scaled(cmp.Or(w.posts, usualPosts), r.share),
 	}
-	cfg := traffic.Config{Name: name, Bases: r.bases, Gets: rate(w.gets, 200), Posts: rate(w.posts, 20), User: user, Unkeyed: w.unkeyed}
 	r.name = name
 	r.m.Rate = cfg.Gets + cfg.Posts
 	r.m.Began = time.Now()

@@ -45,7 +45,7 @@ func (p *program) soak(ctx context.Context, lasts time.Duration, seed uint64) (s
 		return "", err
 	}
 	name := fmt.Sprintf("soak-%d", p.serial)
-	r := &trial{Rig: p.Rig, m: judge.Measured{Values: map[string]float64{}}, bases: []string{p.Gateway()}}
+	r := &trial{Rig: p.Rig, share: p.share, m: judge.Measured{Values: map[string]float64{}}, bases: []string{p.Gateway()}}
 	user, err := r.newUser(ctx, name)
 	if err != nil {
 		return "", err
@@ -103,7 +103,7 @@ func (p *program) soakFault(ctx context.Context, load *traffic.Load, name string
 	ctx, cancel := context.WithTimeoutCause(ctx, longest, errors.New("the fault took too long"))
 	defer cancel()
 	w := rows[slices.IndexFunc(rows, func(r row) bool { return r.name == name })]
-	r := &trial{Rig: p.Rig, load: load, bases: []string{p.Gateway()}, m: judge.Measured{Began: time.Now(), Values: map[string]float64{}}}
+	r := &trial{Rig: p.Rig, share: p.share, load: load, bases: []string{p.Gateway()}, m: judge.Measured{Began: time.Now(), Values: map[string]float64{}}}
 	stop := r.watching(ctx)
 	defer stop()
 	if err := rig.Pause(ctx, 3*time.Second); err != nil {
