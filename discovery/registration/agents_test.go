@@ -153,6 +153,7 @@ func TestCloseNamesTheNodeThatItCouldNotLeave(t *testing.T) {
 }
 
 func TestManyRegistrationsOfAProcessShareThreeConnections(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int{1, 110} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {

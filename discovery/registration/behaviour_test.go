@@ -14,6 +14,7 @@ import (
 )
 
 func TestInstanceLivesInConsul(t *testing.T) {
+	t.Parallel()
 	behaviours(t, map[string]func(t *testing.T, b backend){
 		"goes through every change of the drawing":   goesThroughEveryChange,
 		"is registered whole":                        isRegisteredWhole,

@@ -129,6 +129,7 @@ func TestAnEmptyCatalogIsFilledWithinASecondOfConsulsReturn(t *testing.T) {
 // TestServersWipedInSilenceBehindTheAgentAreFoundWithinTwelveSeconds is an agent that
 // goes on answering, and a question of ours with an index above the new servers'.
 func TestServersWipedInSilenceBehindTheAgentAreFoundWithinTwelveSeconds(t *testing.T) {
+	t.Parallel()
 	for _, away := range []time.Duration{0, time.Second, 1700 * time.Millisecond, 9 * time.Second, time.Minute} {
 		for range 8 {
 			in(t, func(t *testing.T, agent *consultest.Agent, cfg Config) {

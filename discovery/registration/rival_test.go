@@ -47,6 +47,7 @@ func tellsOfRivals(t *testing.T, b backend) {
 
 // TestProcessThatRegisteredAnIDLastHasIt lets the earlier one drain and leave.
 func TestProcessThatRegisteredAnIDLastHasIt(t *testing.T) {
+	t.Parallel()
 	in(t, func(t *testing.T, agent *consultest.Agent, _ Config) {
 		c := agent.Client()
 		lives, logs := rivals(t, agent)

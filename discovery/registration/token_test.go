@@ -104,6 +104,7 @@ func onBoth(t *testing.T, test func(t *testing.T, r rotated)) {
 }
 
 func TestRotatedTokenIsTheEntrysAtTheNextHeartbeat(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, c rotated) {
 		log := newLines()
 		c.cfg.Log = slog.New(log)
@@ -145,6 +146,7 @@ func TestRotatedTokenIsTheEntrysAtTheNextHeartbeat(t *testing.T) {
 // TestWordThatNeverArrivesIsAFault deletes the old token before the next heartbeat:
 // the agent takes every word with the new one, and passes none on.
 func TestWordThatNeverArrivesIsAFault(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"a drain", "a readiness"} {
 		t.Run(how, func(t *testing.T) {
 			onBoth(t, func(t *testing.T, c rotated) {

@@ -462,6 +462,7 @@ func TestConsulThatRefusesConnectionsLetsEveryServiceInAtLast(t *testing.T) {
 }
 
 func TestRealConsul(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a real Consul")
 	}
@@ -511,33 +512,32 @@ func TestRealConsul(t *testing.T) {
 // changed, or its policy is deleted. Consul answers them with 403, with an empty
 // list, or with a filtered one, by way of the stream or of the leader.
 func TestRealConsulThatTakesATokensRightsAwayLeavesTheSetAsItIs(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a real Consul")
 	}
-	server := consultest.RealWithACLs(t)
-	acl := server.Client().ACL()
 	const rights = `service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }`
 	for name, c := range map[string]struct {
-		take, restore func(policy *api.ACLPolicy, token *api.ACLToken) error
+		take, restore func(acl *api.ACL, policy *api.ACLPolicy, token *api.ACLToken) error
 	}{
 		"the policy is changed": {
-			take: func(policy *api.ACLPolicy, _ *api.ACLToken) error {
+			take: func(acl *api.ACL, policy *api.ACLPolicy, _ *api.ACLToken) error {
 				policy.Rules = `key_prefix "" { policy = "read" }`
 				_, _, err := acl.PolicyUpdate(policy, nil)
 				return err
 			},
-			restore: func(policy *api.ACLPolicy, _ *api.ACLToken) error {
+			restore: func(acl *api.ACL, policy *api.ACLPolicy, _ *api.ACLToken) error {
 				policy.Rules = rights
 				_, _, err := acl.PolicyUpdate(policy, nil)
 				return err
 			},
 		},
 		"the policy is deleted": {
-			take: func(policy *api.ACLPolicy, _ *api.ACLToken) error {
+			take: func(acl *api.ACL, policy *api.ACLPolicy, _ *api.ACLToken) error {
 				_, err := acl.PolicyDelete(policy.ID, nil)
 				return err
 			},
-			restore: func(policy *api.ACLPolicy, token *api.ACLToken) error {
+			restore: func(acl *api.ACL, policy *api.ACLPolicy, token *api.ACLToken) error {
 				again, _, err := acl.PolicyCreate(&api.ACLPolicy{Name: policy.Name, Rules: rights}, nil)
 				if err != nil {
 					return err
@@ -548,11 +548,11 @@ func TestRealConsulThatTakesATokensRightsAwayLeavesTheSetAsItIs(t *testing.T) {
 			},
 		},
 		"the token is deleted": {
-			take: func(_ *api.ACLPolicy, token *api.ACLToken) error {
+			take: func(acl *api.ACL, _ *api.ACLPolicy, token *api.ACLToken) error {
 				_, err := acl.TokenDelete(token.AccessorID, nil)
 				return err
 			},
-			restore: func(_ *api.ACLPolicy, token *api.ACLToken) error {
+			restore: func(acl *api.ACL, _ *api.ACLPolicy, token *api.ACLToken) error {
 				token.CreateIndex, token.ModifyIndex, token.Hash = 0, 0, nil
 				_, _, err := acl.TokenCreate(token, nil)
 				return err
@@ -560,6 +560,9 @@ func TestRealConsulThatTakesATokensRightsAwayLeavesTheSetAsItIs(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := consultest.RealWithACLs(t)
+			acl := server.Client().ACL()
 			policy, _, err := acl.PolicyCreate(&api.ACLPolicy{Name: strings.ReplaceAll(name, " ", "-"), Rules: rights}, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -573,7 +576,7 @@ func TestRealConsulThatTakesATokensRightsAwayLeavesTheSetAsItIs(t *testing.T) {
 			l.register(t, "1")
 			l.register(t, "2")
 			s := l.becomes(t, l.soon, "1:passing 2:passing")
-			if err := c.take(policy, token); err != nil {
+			if err := c.take(acl, policy, token); err != nil {
 				t.Fatal(err)
 			}
 			within(t, "its trouble is told", func() bool { _, trouble := s.Freshness(); return trouble != nil })
@@ -588,14 +591,11 @@ func TestRealConsulThatTakesATokensRightsAwayLeavesTheSetAsItIs(t *testing.T) {
 			} else {
 				t.Log(trouble)
 			}
-			if err := c.restore(policy, token); err != nil {
+			if err := c.restore(acl, policy, token); err != nil {
 				t.Fatal(err)
 			}
 			s = l.becomes(t, l.soon, "1:passing 2:passing 3:passing")
 			within(t, "its trouble is over", func() bool { _, trouble := s.Freshness(); return trouble == nil })
-			for _, id := range []string{"1", "2", "3"} {
-				l.deregister(t, id)
-			}
 		})
 	}
 }
@@ -603,6 +603,7 @@ func TestRealConsulThatTakesATokensRightsAwayLeavesTheSetAsItIs(t *testing.T) {
 // The token may read one of two nodes from then on: the stream shows one instance
 // less, and says nothing of a filter.
 func TestRealConsulThatHidesANodeFromTheTokenLeavesItsInstanceInUse(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a real Consul")
 	}

@@ -227,6 +227,7 @@ func live(t *testing.T, history []step) (wrong string) {
 }
 
 func TestSetInUseIsNeverEmptyNorHoldsWhoIsGoneOverAnyHistory(t *testing.T) {
+	t.Parallel()
 	events := rapid.Custom(func(t *rapid.T) step {
 		return step{
 			what: rapid.SampledFrom([]string{
