@@ -26,7 +26,8 @@ const (
 
 // Follow asks one question for ever, until ctx ends. Consul holds it until there is
 // news, but it is asked once in FollowEvery at most, however often there is some;
-// after a failure as Backoff says. ask puts the question, and told gets each answer and
+// after a failure as Backoff says. One that is not held, which is the first and the one
+// after a failure, is followed by the next at once. ask puts the question, and told gets each answer and
 // each failure: the first answer, then one for each piece of news, and at times one that
 // is no news.
 func Follow[T any](ctx context.Context, ask func(q *api.QueryOptions) (T, *api.QueryMeta, error), told func(T, *api.QueryMeta, error)) error {
