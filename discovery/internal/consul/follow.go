@@ -27,9 +27,9 @@ const (
 // Follow asks one question for ever, until ctx ends. Consul holds it until there is
 // news, but it is asked once in FollowEvery at most, however often there is some;
 // after a failure as Backoff says. One that is not held, which is the first and the one
-// after a failure, is followed by the next at once. ask puts the question, and told gets each answer and
-// each failure: the first answer, then one for each piece of news, and at times one that
-// is no news.
+// after a failure, is followed by the next at once. ask puts the question, and told gets
+// each answer and each failure: the first answer, then one for each piece of news, and at
+// times one that is no news.
 func Follow[T any](ctx context.Context, ask func(q *api.QueryOptions) (T, *api.QueryMeta, error), told func(T, *api.QueryMeta, error)) error {
 	var (
 		backoff Backoff
@@ -51,28 +51,22 @@ func Follow[T any](ctx context.Context, ask func(q *api.QueryOptions) (T, *api.Q
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if anew {
-			index = 0
-			continue
+		if !anew {
+			told(answer, meta, err)
 		}
-		told(answer, meta, err)
 		now := time.Now()
 		rest := FollowEvery - now.Sub(began)
 		switch held := now.Sub(began); {
+		case anew:
+			index = 0
 		case err == nil:
 			backoff.Reset()
-			hold.Whole()
-			switch {
-			case meta.LastIndex < index:
-				// An index that went backwards, or is none, is that of another life
-				// of Consul: it is asked anew.
-				index = 0
-			case index == 0 && meta.LastIndex > 0:
-				// At once, while the connection is there that the index came over.
-				index, rest = meta.LastIndex, 0
-			default:
-				index = meta.LastIndex
+			if index > 0 {
+				hold.Whole()
+			} else if meta.LastIndex > 0 {
+				rest = 0 // while the connection is there that the index came over
 			}
+			index = upon(index, meta.LastIndex)
 		case index > 0 && held >= LeastHold && held < wait && cutShort(err):
 			hold.Cut(held, now)
 			index = 0 // it may as well have been Consul's end
@@ -85,6 +79,15 @@ func Follow[T any](ctx context.Context, ask func(q *api.QueryOptions) (T, *api.Q
 			return err
 		}
 	}
+}
+
+// upon is the index to ask above after an answer's. One that went backwards, or is none,
+// is that of another life of Consul: it is asked anew.
+func upon(index, answered uint64) uint64 {
+	if answered < index {
+		return 0
+	}
+	return answered
 }
 
 // cutShort reports whether a proxy may have ended a question that took too long for it.
