@@ -169,12 +169,7 @@ func TestConsulThatSwallowsQuestionsIsToldWithinTenSeconds(t *testing.T) {
 
 func TestCatalogIsFollowedAtARealConsul(t *testing.T) {
 	t.Parallel()
-	server := consultest.Real(t)
-	mesh, err := discovery.Open(t.Context(), discovery.Config{Consul: discovery.Consul{Address: server.Addr()}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mesh.Close()
+	server, mesh := atRealConsul(t)
 	c := server.Client()
 	var s seen
 	following(t, func(ctx context.Context) error { return mesh.FollowCatalog(ctx, s.told) })

@@ -100,6 +100,18 @@ func inBubble(t *testing.T, body func(t *testing.T, agent *consultest.Agent, mes
 	})
 }
 
+// atRealConsul is a mesh with a Consul of its own; both end with the test.
+func atRealConsul(t *testing.T) (*consultest.Server, *discovery.Mesh) {
+	t.Helper()
+	server := consultest.Real(t)
+	mesh, err := discovery.Open(t.Context(), discovery.Config{Consul: discovery.Consul{Address: server.Addr()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = mesh.Close() })
+	return server, mesh
+}
+
 func enter(t *testing.T, c *api.Client, name string, tags ...string) {
 	t.Helper()
 	if err := c.Agent().ServiceRegister(&api.AgentServiceRegistration{Name: name, Port: 80, Tags: tags}); err != nil {
@@ -226,12 +238,7 @@ func TestOnlyAMeshWithConsulFollowsServicesAndKeys(t *testing.T) {
 
 func TestServicesAndKeysAreFollowedAtARealConsul(t *testing.T) {
 	t.Parallel()
-	server := consultest.Real(t)
-	mesh, err := discovery.Open(t.Context(), discovery.Config{Consul: discovery.Consul{Address: server.Addr()}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mesh.Close()
+	server, mesh := atRealConsul(t)
 	enter(t, server.Client(), "user", "a")
 	var services, key heard
 	following(t, func(ctx context.Context) error { return mesh.FollowServices(ctx, services.services) })
@@ -251,12 +258,7 @@ func TestServicesAndKeysAreFollowedAtARealConsul(t *testing.T) {
 
 func TestKeyThatIsDeletedOrSetAnewAtAnOldIndexIsTold(t *testing.T) {
 	t.Parallel()
-	server := consultest.Real(t)
-	mesh, err := discovery.Open(t.Context(), discovery.Config{Consul: discovery.Consul{Address: server.Addr()}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mesh.Close()
+	server, mesh := atRealConsul(t)
 	c := server.Client()
 	put := func(key, value string) {
 		t.Helper()
