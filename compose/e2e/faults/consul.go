@@ -72,10 +72,29 @@ func wipeConsul(ctx context.Context, r *trial) error {
 	if err := r.recreateServer(ctx, c); err != nil {
 		return err
 	}
-	if err := r.returns(ctx); err != nil {
+	if err := r.returnsEmpty(ctx); err != nil {
 		return err
 	}
 	return r.recovered(ctx, "all are registered", r.usual)
+}
+
+// returnsEmpty waits until a Consul without its data takes entries: until its catalog has the one that its agent was
+// configured with.
+//
+// Its agent's first synchronisation holds the agent's lock until it got through to the leader, which it tries again
+// after growing pauses (SyncChanges in agent/local/state.go and forwardRequestToLeader in agent/consul/rpc.go of Consul
+// 1.22.3): until then every call that registers waits.
+func (r *trial) returnsEmpty(ctx context.Context) error {
+	if err := r.returns(ctx); err != nil {
+		return err
+	}
+	leader := time.Now()
+	if err := rig.Until(ctx, patience, "Consul's own entry is in its catalog", r.Configured); err != nil {
+		return err
+	}
+	r.end()
+	r.note("Consul had its own entry in the catalog %v after it had a leader", time.Since(leader).Round(time.Millisecond))
+	return nil
 }
 
 // recreateServer removes Consul's server and its data, and makes a new one.

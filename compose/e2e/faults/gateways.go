@@ -76,8 +76,14 @@ func restartGateways(ctx context.Context, r *trial) error {
 		return err
 	}
 	within, outside := waited(r.load.Samples(), r.m.Start, away)
-	r.m.Values[waitedForUs] = float64(outside)
+	r.m.Values[waitedForUs] = float64(len(outside))
 	r.note("%d waited that were sent while one of the two did not run", within)
+	for i, s := range outside {
+		if i == 3 {
+			break
+		}
+		r.note("waited for a gateway: %s", s)
+	}
 	r.note("%d requests were answered at the other port", r.load.Count(func(s *traffic.Sample) bool { return s.Other && !s.Failed() }))
 	return nil
 }
@@ -85,13 +91,13 @@ func restartGateways(ctx context.Context, r *trial) error {
 // span is a time, both ends included.
 type span struct{ from, to time.Time }
 
-// waited counts the requests, sent from a time on, that took half a second or more: those that were sent in a span, and
-// the others.
+// waited are the requests, sent from a time on, that took half a second or more: how many were sent in a span, and the
+// others.
 //
 // The engine begins to listen at a container's port some 300 ms before the container has a network. What it takes in
 // then waits until the first packet of the engine's own connection to the container is repeated, after a second. So who
 // waited in that span waited for the engine.
-func waited(samples []traffic.Sample, from time.Time, spans []span) (within, outside int) {
+func waited(samples []traffic.Sample, from time.Time, spans []span) (within int, outside []*traffic.Sample) {
 	for i := range samples {
 		s := &samples[i]
 		if s.Took < 500*time.Millisecond || s.At.Before(from) {
@@ -100,7 +106,7 @@ func waited(samples []traffic.Sample, from time.Time, spans []span) (within, out
 		if slices.ContainsFunc(spans, func(w span) bool { return !s.At.Before(w.from) && !s.At.After(w.to) }) {
 			within++
 		} else {
-			outside++
+			outside = append(outside, s)
 		}
 	}
 	return within, outside

@@ -163,8 +163,8 @@ func TestWhoWaitedWhileAGatewayWasAwayIsNoneOfOurs(t *testing.T) {
 		sent(9900*time.Millisecond, 2*time.Second),
 	}
 	away := []span{{start.Add(10 * time.Second), start.Add(11 * time.Second)}}
-	if within, outside := waited(samples, start, away); within != 2 || outside != 2 {
-		t.Errorf("%d waited while it was away and %d else; want 2 and 2", within, outside)
+	if within, outside := waited(samples, start, away); within != 2 || len(outside) != 2 || outside[0] != &samples[4] || outside[1] != &samples[5] {
+		t.Errorf("%d waited while it was away, and else %v; want 2, and the last two", within, outside)
 	}
 }
 

@@ -240,6 +240,15 @@ func (r *Rig) passing(ctx context.Context, service, protocol, filter string, wan
 	return nil
 }
 
+// Configured is an error unless the catalog has the entry of compose/consul, which Consul's agent has from its start.
+func (r *Rig) Configured(ctx context.Context) error {
+	es, err := r.Entries(ctx, "prometheus")
+	if err == nil && len(es) == 0 {
+		err = errors.New("the catalog has no entry of prometheus")
+	}
+	return err
+}
+
 // Leader is an error unless Consul answers and has one.
 func (r *Rig) Leader(ctx context.Context) error {
 	var address string
