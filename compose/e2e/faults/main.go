@@ -162,10 +162,10 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		if m.serves, err = p.capacity(ctx); err != nil {
 			return fmt.Errorf("find out how much the fleet serves on this machine: %w", err)
 		}
-		m.share = shareFor(m.serves)
+		m.share = shareFor(m.serves, usualGets+usualPosts)
 	}
 	fmt.Fprintln(out, m.load())
-	p.share = m.share
+	p.share, p.serves = m.share, m.serves
 	return p.rowsTo(ctx, out, o, todo, m)
 }
 

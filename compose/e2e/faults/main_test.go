@@ -226,6 +226,29 @@ func TestPageShowsTheLastWholeRunAndWhatBecameOfTheOthers(t *testing.T) {
 	}
 }
 
+func TestRowThatAsksForMoreThanTheUsualHasRoomTooUnlessTheLoadIsSetByHand(t *testing.T) {
+	more := row{peak: 625}
+	for _, c := range []struct {
+		p    program
+		w    row
+		want float64
+	}{
+		{program{share: 1, serves: 900}, row{}, 1},
+		{program{share: 1, serves: 900}, more, .5},
+		{program{share: 1, serves: 1600}, more, 1},
+		{program{share: .3, serves: 180}, more, .1},
+		{program{share: .3, serves: 180}, row{peak: 20}, .3},
+		{program{share: 1}, more, 1}, // LOAD=1
+	} {
+		if got := c.p.shareOf(c.w); got != c.want {
+			t.Errorf("of a machine that serves %v a second a row of %d gets %v; want %v", c.p.serves, c.w.peak, got, c.want)
+		}
+	}
+	if peak := rows[slices.IndexFunc(rows, func(w row) bool { return w.name == "overload" })].peak; peak != 625 {
+		t.Errorf("overload sends %d a second; want 625", peak)
+	}
+}
+
 func TestFailuresThatABoundAllowsAreToldBesideItsZero(t *testing.T) {
 	r := judge.Row{Measured: judge.Measured{Name: "users-killed", Run: 1}, Bounds: bounds["users-killed"], Failed: 739, Excusable: 739}
 	page := write([][]judge.Row{{r}}, machine{})
@@ -238,7 +261,7 @@ func TestFailuresThatABoundAllowsAreToldBesideItsZero(t *testing.T) {
 
 func TestLoadIsWhatTheMachineBearsAndNeverMoreThanTheUsual(t *testing.T) {
 	for serves, want := range map[float64]float64{5: .1, 54: .1, 110: .2, 400: .7, 549: .9, 550: 1, 5000: 1} {
-		if got := shareFor(serves); got != want {
+		if got := shareFor(serves, usualGets+usualPosts); got != want {
 			t.Errorf("of a machine that serves %v a second the share is %v; want %v", serves, got, want)
 		}
 	}

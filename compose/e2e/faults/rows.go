@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"net/http"
 	"slices"
 	"time"
@@ -44,7 +43,7 @@ var rows = []row{
 	{name: "servers-wiped", title: "the server behind a client agent recreated without its data", fresh: true, prepare: behindAnAgent, fault: wipeServers, restore: plain},
 	{name: "users-killed", title: "SIGKILL to every user, started again after 10 s", fault: killUsers},
 	{name: "disk-full", title: "the orders' disk full", fresh: true, prepare: smallDisk, fault: fillDisk, restore: plain},
-	{name: "overload", title: "3 times the load that one order can take, for 30 s", gets: 100, posts: -1, prepare: setCapacity, fault: overload, restore: heal},
+	{name: "overload", title: "3 times the load that one order can take, for 30 s", gets: 100, posts: -1, peak: 100 + overloadExtra, prepare: setCapacity, fault: overload, restore: heal},
 	{name: "poison", title: "50 bad entries for order in the catalog", fault: poison, restore: unpoison},
 	{name: "clock", title: "the clock of one order 1 hour off", fault: clock, restore: heal},
 	{name: "scale-grpc", title: "user scaled from 2 to 4, then to 2, and order asks it by gRPC", prepare: overGRPC, fault: byGRPC(scaleUsers), restore: overHTTP},
@@ -420,19 +419,24 @@ func setCapacity(ctx context.Context, r *trial) error {
 	return r.Fault(ctx, c, rig.Setting{Slots: slots, Hold: r.work().String()})
 }
 
-const slots = 4
+const (
+	// An order works on four requests at once in overload, and for 20 ms on each where the load is whole.
+	slots = 4
+	hold  = 20 * time.Millisecond
+	// Three times what it can do is asked of it. Of the steady hundred, 75 are about orders.
+	overloadExtra = 3*int(slots*time.Second/hold) - 75
+)
 
 // work is how long an order works on a request in overload: longer where the load is smaller.
 func (r *trial) work() time.Duration {
-	return time.Duration(float64(20*time.Millisecond) / r.share).Round(time.Millisecond)
+	return time.Duration(float64(hold) / r.share).Round(time.Millisecond)
 }
 
 func overload(ctx context.Context, r *trial) error {
 	const lasts = 30 * time.Second
 	capacity := float64(slots) / r.work().Seconds()
-	extra := int(math.Round(3*capacity - 75*r.share)) // of the steady hundred, 75 are about orders
 	r.start()
-	r.load.Extra(extra, lasts)
+	r.load.Extra(scaled(overloadExtra, r.share), lasts)
 	if err := rig.Pause(ctx, lasts); err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ type row struct {
 	short       bool // in the set that CI runs
 	fresh       bool // wants a new fleet, and leaves none
 	gets, posts int  // requests a second at the whole load; 0 means usualGets and usualPosts. Negative means none
+	peak        int  // requests a second at most, where that is more than the usual load
 	unkeyed     bool // its POSTs have no Idempotency-Key
 	// prepare is done before the load starts. May be nil.
 	prepare func(context.Context, *trial) error
@@ -51,7 +52,8 @@ type program struct {
 	*rig.Rig
 	out    io.Writer
 	serial int64
-	share  float64 // of the whole load
+	share  float64 // of the usual load
+	serves float64 // GETs a second; 0: was not asked
 	stale  bool    // the fleet is not the usual one: the next row needs a new one
 }
 
@@ -59,7 +61,7 @@ type program struct {
 type trial struct {
 	*rig.Rig
 	m     judge.Measured
-	share float64 // of the whole load
+	share float64 // of the row's load
 	name  string  // of its load: every request's ID begins with it
 	load  *traffic.Load
 	bases []string
@@ -84,7 +86,10 @@ type scrape struct {
 func (p *program) row(ctx context.Context, w row, n int) judge.Row {
 	ctx, cancel := context.WithTimeoutCause(ctx, longest, errors.New("the row took too long"))
 	defer cancel()
-	r := &trial{Rig: p.Rig, share: p.share, m: judge.Measured{Name: w.name, Title: w.title, Run: n, Values: map[string]float64{}}, bases: []string{p.Gateway()}}
+	r := &trial{Rig: p.Rig, share: p.shareOf(w), m: judge.Measured{Name: w.name, Title: w.title, Run: n, Values: map[string]float64{}}, bases: []string{p.Gateway()}}
+	if r.share < p.share {
+		r.note("the load was %.1f of the usual, which for this row is up to %d requests a second", r.share, w.peak)
+	}
 	fail := func(err error) judge.Row {
 		why, no := errors.AsType[notMade](err)
 		if no {

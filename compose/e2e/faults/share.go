@@ -12,8 +12,8 @@ import (
 const (
 	usualGets, usualPosts = 200, 20 // requests a second
 
-	// room is how many times the usual load a machine has to serve to be given all of it. With less room a second's
-	// work of anything else, and each row has containers started, makes a queue.
+	// room is how many times a row's load a machine has to serve to be given all of it. With less room a second's work of
+	// anything else makes a queue: each row has containers started, and each container's health check is one.
 	room       = 2.5
 	leastShare = 0.1
 )
@@ -23,10 +23,18 @@ func (p *program) capacity(ctx context.Context) (float64, error) {
 	return traffic.Capacity(ctx, p.Gateway(), 9*time.Second)
 }
 
-// shareFor is the share of the usual load for a machine that serves so much, in tenths.
-func shareFor(serves float64) float64 {
-	tenths := math.Floor(10 * serves / (room * (usualGets + usualPosts)))
+// shareFor is the share of a load, of so many requests a second, for a machine that serves so much, in tenths.
+func shareFor(serves float64, load int) float64 {
+	tenths := math.Floor(10 * serves / (room * float64(load)))
 	return min(max(tenths/10, leastShare), 1)
+}
+
+// shareOf is the share of its load that a row gets.
+func (p *program) shareOf(w row) float64 {
+	if w.peak == 0 || p.serves == 0 {
+		return p.share
+	}
+	return min(p.share, shareFor(p.serves, w.peak))
 }
 
 // scaled is that share of a rate, 1 at least. A rate below 0 is none.
