@@ -35,8 +35,8 @@ type fleet struct {
 }
 
 // newFleet returns an empty mesh. It ends with the test, after the tabs that are opened
-// later.
-func newFleet(t *testing.T) *fleet {
+// later. settings change the page's.
+func newFleet(t *testing.T, settings ...func(cfg *meshview.Config, mesh *discovery.Mesh)) *fleet {
 	t.Helper()
 	f := &fleet{t: t, consul: consultest.New(t)}
 	f.client = f.consul.HTTPClient()
@@ -50,9 +50,11 @@ func newFleet(t *testing.T) *fleet {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { mesh.Close() })
-	view, err := meshview.New(meshview.Config{
-		Mesh: mesh, Log: log, ConsulUI: "http://consul.example/ui/dc1", Prometheus: "http://prometheus.example",
-	})
+	cfg := meshview.Config{Mesh: mesh, Log: log, ConsulUI: "http://consul.example/ui/dc1", Prometheus: "http://prometheus.example"}
+	for _, set := range settings {
+		set(&cfg, mesh)
+	}
+	view, err := meshview.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,8 +2,12 @@ package browsertest
 
 import (
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,7 +15,9 @@ import (
 	"github.com/chromedp/chromedp/kb"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rollcall-mesh/rollcall/discovery"
 	"github.com/rollcall-mesh/rollcall/discovery/consultest"
+	"github.com/rollcall-mesh/rollcall/observability/meshview"
 )
 
 const live = `document.querySelector("#live").dataset.state === "live"`
@@ -283,4 +289,47 @@ func TestQuestionIsAnsweredWithoutSendingAnything(t *testing.T) {
 	if got := value[string](b, `location.pathname + location.search`); got != "/mesh/" {
 		t.Errorf("the question has left the page for %s", got)
 	}
+}
+
+func TestButtonSendsOneRequestAndShowsWhereItWent(t *testing.T) {
+	var sent atomic.Int32
+	order := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent.Add(1)
+		if r.Method != http.MethodGet || r.URL.Path != "/1" {
+			t.Errorf("sent %s %s; want GET /1", r.Method, r.URL)
+		}
+		w.WriteHeader(http.StatusTeapot)
+	}))
+	defer order.Close()
+	f := newFleet(t, func(cfg *meshview.Config, mesh *discovery.Mesh) {
+		cfg.Try = mesh.Client().Transport
+		cfg.Route = func(_, path string) (meshview.Route, bool) {
+			inner, ok := strings.CutPrefix(path, "/orders")
+			return meshview.Route{Service: "order", Path: inner, Rule: "/orders"}, ok
+		}
+	})
+	f.register(instance{service: "order", id: "order-1", port: order.Listener.Addr().(*net.TCPAddr).Port})
+	b := open(t, f.url(), desk)
+	b.until(live)
+	value[any](b, `document.querySelector("#q").focus(), null`)
+	b.press("/orders/1" + kb.Enter)
+	b.until(`document.querySelector("#answer button").innerText === "Send one GET for /orders/1"`)
+	if n := sent.Load(); n != 0 {
+		t.Fatalf("the question alone has sent %d requests", n)
+	}
+	value[any](b, `document.querySelector("#answer button").click(), null`)
+	b.until(`document.querySelector("#answer").innerText.includes("order answered 418 to a GET for /1, after")`)
+	if got := value[string](b, `[...document.querySelectorAll("#answer li strong")].map(e => e.innerText).join()`); got != "order-1" {
+		t.Errorf("its tries are shown as %q; want order-1", got)
+	}
+	if n := sent.Load(); n != 1 {
+		t.Errorf("the button has sent %d requests; want 1", n)
+	}
+
+	order.Close()
+	value[any](b, `document.querySelector("#q").focus(), null`)
+	b.press(kb.Enter)
+	b.until(`document.querySelector("#answer button")`)
+	value[any](b, `document.querySelector("#answer button").click(), null`)
+	b.until(`document.querySelector("#answer").innerText.includes("A GET for /1 at order failed after")`)
 }
