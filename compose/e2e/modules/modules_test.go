@@ -182,8 +182,25 @@ func (s *setup) tidy(t *testing.T, m mod) {
 	write(t, filepath.Join(m.dir, "go.sum"), others)
 }
 
+// files are the go.mod and go.sum of each module, by their names.
+func (s *setup) files(t *testing.T) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	for _, m := range s.modules {
+		for _, name := range []string{filepath.Join(m.dir, "go.mod"), filepath.Join(m.dir, "go.sum")} {
+			data, err := os.ReadFile(name)
+			if err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+			files[name] = string(data)
+		}
+	}
+	return files
+}
+
 func TestModules(t *testing.T) {
 	s := prepare(t)
+	before := s.files(t)
 
 	t.Run("have no replace line", func(t *testing.T) {
 		for _, m := range s.modules {
@@ -228,7 +245,16 @@ func TestModules(t *testing.T) {
 	// Else the images, which are built in the workspace, are not what is
 	// installed by version.
 	t.Run("are built with the same versions in the workspace", func(t *testing.T) {
-		alone := s.versions(t, "GOFLAGS=-modcacherw -mod=mod")
+		// The sums of our own modules, which are not published, are noted in a copy.
+		files := t.TempDir()
+		for _, name := range []string{"go.mod", "go.sum"} {
+			data, err := os.ReadFile(filepath.Join(s.root, "services", name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(t, filepath.Join(files, name), data)
+		}
+		alone := s.versions(t, "GOFLAGS=-modcacherw -mod=mod -modfile="+filepath.Join(files, "go.mod"))
 		for path, version := range s.versions(t, "GOWORK="+filepath.Join(s.root, "go.work")) {
 			if alone[path] != version {
 				t.Errorf("services: %s is %s in the workspace and %s alone; want one version", path, version, alone[path])
@@ -284,5 +310,16 @@ func TestModules(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Logf("a client builds from %d modules and downloads %d, %.1f MB: %s", len(needed), count, float64(size)/1e6, strings.Join(needed, " "))
+	})
+	// Else what is built after the test is not what was checked out.
+	t.Run("are left as they were", func(t *testing.T) {
+		if *tidy {
+			t.Skip("it was to change them")
+		}
+		for name, now := range s.files(t) {
+			if now != before[name] {
+				t.Errorf("the test has changed %s", name)
+			}
+		}
 	})
 }
