@@ -182,18 +182,21 @@ func (s *setup) tidy(t *testing.T, m mod) {
 	write(t, filepath.Join(m.dir, "go.sum"), others)
 }
 
-// files are the go.mod and go.sum of each module, by their names.
+// files are those that the go command writes beside the code: the workspace's sums, and
+// the go.mod and go.sum of each module. By their names; what is not there is empty.
 func (s *setup) files(t *testing.T) map[string]string {
 	t.Helper()
-	files := map[string]string{}
+	names := []string{filepath.Join(s.root, "go.work.sum")}
 	for _, m := range s.modules {
-		for _, name := range []string{filepath.Join(m.dir, "go.mod"), filepath.Join(m.dir, "go.sum")} {
-			data, err := os.ReadFile(name)
-			if err != nil && !os.IsNotExist(err) {
-				t.Fatal(err)
-			}
-			files[name] = string(data)
+		names = append(names, filepath.Join(m.dir, "go.mod"), filepath.Join(m.dir, "go.sum"))
+	}
+	files := map[string]string{}
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
 		}
+		files[name] = string(data)
 	}
 	return files
 }
@@ -246,15 +249,11 @@ func TestModules(t *testing.T) {
 	// installed by version.
 	t.Run("are built with the same versions in the workspace", func(t *testing.T) {
 		// The sums of our own modules, which are not published, are noted in a copy.
-		files := t.TempDir()
+		dir := t.TempDir()
 		for _, name := range []string{"go.mod", "go.sum"} {
-			data, err := os.ReadFile(filepath.Join(s.root, "services", name))
-			if err != nil {
-				t.Fatal(err)
-			}
-			write(t, filepath.Join(files, name), data)
+			write(t, filepath.Join(dir, name), []byte(before[filepath.Join(s.root, "services", name)]))
 		}
-		alone := s.versions(t, "GOFLAGS=-modcacherw -mod=mod -modfile="+filepath.Join(files, "go.mod"))
+		alone := s.versions(t, "GOFLAGS=-modcacherw -mod=mod -modfile="+filepath.Join(dir, "go.mod"))
 		for path, version := range s.versions(t, "GOWORK="+filepath.Join(s.root, "go.work")) {
 			if alone[path] != version {
 				t.Errorf("services: %s is %s in the workspace and %s alone; want one version", path, version, alone[path])

@@ -272,18 +272,20 @@ func TestNothingIsWiderThanAPhone(t *testing.T) {
 	}
 }
 
+// ask types a question into the page's form.
+func (b *tab) ask(question string) {
+	b.t.Helper()
+	value[any](b, `document.querySelector("#q").value = "", document.querySelector("#q").focus(), null`)
+	b.press(question + kb.Enter)
+}
+
 func TestQuestionIsAnsweredWithoutSendingAnything(t *testing.T) {
 	f, _, _, _ := small(t)
 	b := open(t, f.url(), desk)
 	b.until(live)
-	ask := func(question string) {
-		t.Helper()
-		value[any](b, `document.querySelector("#q").value = "", document.querySelector("#q").focus(), null`)
-		b.press(question + kb.Enter)
-	}
-	ask("order")
+	b.ask("order")
 	b.until(`document.querySelector("#answer").innerText.includes("does not follow order")`)
-	ask("/orders/1")
+	b.ask("/orders/1")
 	b.until(`document.querySelector("#answer").innerText.includes("this process has no routes")`)
 	b.forgive("400")
 	if got := value[string](b, `location.pathname + location.search`); got != "/mesh/" {
@@ -311,8 +313,7 @@ func TestButtonSendsOneRequestAndShowsWhereItWent(t *testing.T) {
 	f.register(instance{service: "order", id: "order-1", port: order.Listener.Addr().(*net.TCPAddr).Port})
 	b := open(t, f.url(), desk)
 	b.until(live)
-	value[any](b, `document.querySelector("#q").focus(), null`)
-	b.press("/orders/1" + kb.Enter)
+	b.ask("/orders/1")
 	b.until(`document.querySelector("#answer button").innerText === "Send one GET for /orders/1"`)
 	if n := sent.Load(); n != 0 {
 		t.Fatalf("the question alone has sent %d requests", n)
@@ -327,8 +328,7 @@ func TestButtonSendsOneRequestAndShowsWhereItWent(t *testing.T) {
 	}
 
 	order.Close()
-	value[any](b, `document.querySelector("#q").focus(), null`)
-	b.press(kb.Enter)
+	b.ask("/orders/1")
 	b.until(`document.querySelector("#answer button")`)
 	value[any](b, `document.querySelector("#answer button").click(), null`)
 	b.until(`document.querySelector("#answer").innerText.includes("A GET for /1 at order failed after")`)
