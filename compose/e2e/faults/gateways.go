@@ -78,10 +78,7 @@ func restartGateways(ctx context.Context, r *trial) error {
 	within, outside := waited(r.load.Samples(), r.m.Start, away)
 	r.m.Values[waitedForUs] = float64(len(outside))
 	r.note("%d waited that were sent while one of the two did not run", within)
-	for i, s := range outside {
-		if i == 3 {
-			break
-		}
+	for _, s := range outside[:min(3, len(outside))] {
 		r.note("waited for a gateway: %s", s)
 	}
 	r.note("%d requests were answered at the other port", r.load.Count(func(s *traffic.Sample) bool { return s.Other && !s.Failed() }))
